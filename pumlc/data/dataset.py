@@ -1,0 +1,106 @@
+"""What every annotation reader returns: image files, the label matrix and the names of the classes."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pumlc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of an annotated data set, N images and C classes.
+
+    Attributes:
+        name: of the data set, such as ``coco14``.
+        split: ``train``, ``val`` or ``test``.
+        paths: N image files.
+        labels: int8 [N, C], as annotated: 1 positive, 0 unknown, -1 known negative.
+        class_names: C distinct names.
+        notes: sentences on how the annotations were read, for the log of a run.
+
+    Raises:
+        InputError: there are no images or classes, or the parts do not fit together.
+    """
+
+    name: str
+    split: str
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        what = f"The {self.split} split of {self.name}"
+        if not self.paths:
+            raise InputError(f"{what} has no images left to use; at least one was wanted.")
+        if not self.class_names:
+            raise InputError(f"{what} has no classes; at least one was wanted.")
+        shape = (len(self.paths), len(self.class_names))
+        if self.labels.shape != shape or self.labels.dtype != np.int8:
+            raise InputError(
+                f"{what}: labels are {self.labels.dtype} {list(self.labels.shape)}; int8 {list(shape)} was wanted, "
+                "a row for each image and a column for each class."
+            )
+        if self.labels.min() < -1 or self.labels.max() > 1:
+            raise InputError(f"{what}: labels hold values outside {{1, 0, -1}}: {np.unique(self.labels)[:8].tolist()}.")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise InputError(f"{what}: two classes have the same name: {', '.join(sorted(self.class_names))}.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of one data set, with the same classes; ``val`` and ``test`` are None where there are none."""
+
+    train: Dataset
+    val: Dataset | None = None
+    test: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        for other in (self.val, self.test):
+            if other is not None and other.class_names != self.train.class_names:
+                raise InputError(
+                    f"The train and {other.split} splits of {self.train.name} have different classes: "
+                    f"{', '.join(self.train.class_names)} against {', '.join(other.class_names)}."
+                )
+
+
+def check_folder(path: str | os.PathLike, purpose: str) -> None:
+    """Raise InputError unless ``path`` is a folder; ``purpose`` says what was to be found in it."""
+    if not os.path.isdir(path):
+        found = "is a file" if os.path.exists(path) else "does not exist"
+        raise InputError(f"{path} {found}; the folder {purpose} was wanted there.")
+
+
+def check_files(paths: Iterable[str], source: str | os.PathLike) -> None:
+    """Raise InputError if one of the image files ``paths``, which ``source`` names, is not there.
+
+    Lists each folder once, since asking for every file costs minutes on a network file system.
+    """
+    by_folder = defaultdict(list)
+    for path in paths:
+        folder, name = os.path.split(path)
+        by_folder[folder].append(name)
+    missing = []
+    for folder, names in by_folder.items():
+        try:
+            with os.scandir(folder or ".") as entries:
+                present = {entry.name for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            present = set()
+        missing += [os.path.join(folder, name) for name in names if name not in present]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{source} names image files that are not there: {missing[0]}{more}.")
