@@ -1,0 +1,33 @@
+"""How (model, batch, epoch) becomes a loss.
+
+A method owns what it needs beyond the model and may edit the labels of a batch in place of the loader's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+
+class LabelledImages(Protocol):
+    """What a method sees of a batch."""
+
+    images: Tensor  # [B, 3, H, W], channels_last
+    labels: Tensor  # [B, C] int8: 1 positive, 0 unknown, -1 known negative
+    index: Tensor  # [B] int64, rows of the label matrix
+
+
+class Step(NamedTuple):
+    loss: Tensor  # scalar, with gradient
+    logits: Tensor  # [B, C], detached
+
+
+class Method(Protocol):
+    """One way to train from incomplete or noisy labels."""
+
+    def __call__(self, model: nn.Module, batch: LabelledImages, epoch: int) -> Step:
+        """The loss of one step; ``epoch`` counts from 0. Must not wait for the device."""
+
+    def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
+        """What about this batch made the loss non-finite, in a few lines for the person at the console."""
