@@ -1,0 +1,77 @@
+"""The command line of training: ``[preset] --flags``, or ``--resume RUN --flags``."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pumlc.engine.config import Config
+from pumlc.engine.log import read_config
+from pumlc.engine.presets import DEFAULT_PRESET, PRESETS
+from pumlc.errors import InputError, require
+
+# What a resumed run may change: where and how fast it runs, and how far, but nothing that its steps depend on.
+FREE_ON_RESUME = frozenset({"data", "device", "threads", "steps", "log_every", "out", "resume"})
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """The checked settings that ``arguments`` (without the program's name) ask for.
+
+    ``--epochs`` alone means a schedule over that many epochs, all of which run, also where the preset stops
+    early. With ``--resume`` the settings are those of the run, changed by the flags in FREE_ON_RESUME; there
+    ``--epochs`` may also be moved within the schedule that the run began with.
+
+    Raises:
+        InputError: an unknown preset, a value out of range, or a change that a resumed run does not allow.
+        SystemExit: for ``--help`` (status 0) and for flags that do not parse (status 2).
+    """
+    arguments = list(arguments)
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else DEFAULT_PRESET
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"Unknown preset {name!r}.{hint} There are: {', '.join(PRESETS)}.")
+    config = _flags(arguments, PRESETS[name].config, name)
+    if config.resume is not None:
+        config = _resumed(arguments, Path(config.resume))
+    else:
+        given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments}
+        if "epochs" in given and "schedule_epochs" not in given:
+            config = replace(config, schedule_epochs=None)
+        if config.out is None:
+            config = replace(config, out=str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    config.check()
+    return config
+
+
+def _flags(arguments: list[str], default: Config, preset: str) -> Config:
+    tyro = require("tyro")
+    presets = "\n".join(f"{name:13} {preset.summary}" for name, preset in PRESETS.items())
+    description = (
+        "Train a multi-label image classifier from incomplete labels.\n\n"
+        f"The first word chooses the preset (default: {DEFAULT_PRESET}):\n\n{presets}\n\n"
+        f"The defaults below are those of {preset}."
+    )
+    if not default.data and not any(argument.split("=")[0] == "--resume" for argument in arguments):
+        default = replace(default, data=tyro.MISSING)
+    return tyro.cli(Config, default=default, args=arguments, prog="train.py [preset]", description=description)
+
+
+def _resumed(arguments: list[str], run: Path) -> Config:
+    saved = read_config(run)
+    config = replace(_flags(arguments, saved, "the run"), resume=str(run), out=str(run))
+    for field in fields(Config):
+        before, now = getattr(saved, field.name), getattr(config, field.name)
+        if before == now or field.name in FREE_ON_RESUME:
+            continue
+        if field.name == "epochs" and now <= saved.total_epochs:
+            config = replace(config, schedule_epochs=saved.total_epochs)
+            continue
+        raise InputError(
+            f"--{field.name.replace('_', '-')} cannot change from {before} to {now} in a run that is resumed. "
+            f"Start a new run, if you like from the weights of this one: --weights {run / 'best.safetensors'}."
+        )
+    return config

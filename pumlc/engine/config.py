@@ -1,0 +1,114 @@
+"""Every setting of a run, with its sentence; the command line and the presets come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pumlc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a multi-label classifier with PU-MLC."""
+
+    data: str
+    """Folder of the data set (for csv also the table itself)."""
+    layout: Literal["demo", "coco", "voc", "csv"]
+    """How that folder is laid out; demo is a COCO folder that is drawn there if it is absent."""
+    prob: float = 1.0
+    """Share of the training labels that is kept, each entry drawn independently; the rest becomes unknown."""
+    single_positive: bool = False
+    """Keep one positive label per training image and nothing else; --prob has no effect then."""
+    include_unannotated: bool = False
+    """COCO: use the images without any object too."""
+    difficult: Literal["unknown", "negative"] = "unknown"
+    """VOC: what a class is in an image where all its objects are marked difficult."""
+
+    backbone: str = "resnet101"
+    """Name of a timm model."""
+    weights: str = "auto"
+    """Weights to start from: auto (ImageNet where they can be had), imagenet, none, or a file."""
+    train_all: bool = False
+    """Train every layer, BatchNorm statistics included, instead of the last stage and the head."""
+    image_size: int = 448
+    """Side of the input in pixels; the scale and the crops of the augmentation follow it."""
+
+    epochs: int = 20
+    """Epochs to run."""
+    schedule_epochs: int | None = None
+    """Epochs that the learning rate schedule spans, where the run stops earlier; by default --epochs."""
+    steps: int | None = None
+    """Stop after this many optimiser steps in total, evaluate and finish."""
+    batch_size: int = 32
+    """Images per step and process."""
+    lr: float = 1e-3
+    """Highest learning rate of the one-cycle schedule."""
+    weight_decay: float = 1e-4
+    """L2 penalty of Adam (added to the gradient, not decoupled)."""
+    pct_start: float = 0.2
+    """Share of the schedule in which the learning rate rises."""
+    clip_norm: float | None = None
+    """Clip the gradient to this norm; by default not at all."""
+    ema_decay: float = 0.9997
+    """Decay of the moving average of the weights, 0 for none."""
+
+    alpha: float = 1.0
+    """Temperature of a class per standard deviation of its logits."""
+    gamma: float = 0.55
+    """Exponent of the re-balance factor."""
+    min_temperature: float = 1e-2
+    """Lowest temperature."""
+    sync_statistics: bool = True
+    """Take the loss statistics over all processes, so that their number does not change the result."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes the GPU where there is one."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Number format of the network; auto is bf16 where the hardware has it and fp32 elsewhere."""
+    threads: int | None = None
+    """CPU threads per process; by default the processes of a machine share its cores."""
+    seed: int = 0
+    """Seed of the weights, the order, the augmentation and --single-positive (--prob has the published masks)."""
+
+    out: str | None = None
+    """Run folder, which must not hold a run yet; by default runs/<preset>-<time>."""
+    resume: str | None = None
+    """Run folder to go on with; its settings hold, and only what leaves the result alone can be changed."""
+    log_every: int = 50
+    """Steps between two lines of log.jsonl."""
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs that the schedule spans."""
+        return self.schedule_epochs or self.epochs
+
+    def check(self) -> None:
+        """Raise InputError for the first value that cannot be used."""
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                bound = f"at least {low:g}" if high == _INF else f"between {low:g} and {high:g}"
+                raise InputError(f"--{name.replace('_', '-')} is {value:g}, wanted {bound}.")
+        if self.total_epochs < self.epochs:
+            raise InputError(f"--schedule-epochs is {self.schedule_epochs}, less than the {self.epochs} epochs to run.")
+
+
+_INF = float("inf")
+_RANGES = (  # field, lowest, highest
+    ("prob", 0.0, 1.0),
+    ("image_size", 32, _INF),
+    ("epochs", 1, _INF),
+    ("steps", 1, _INF),
+    ("batch_size", 1, _INF),
+    ("lr", 0.0, _INF),
+    ("weight_decay", 0.0, _INF),
+    ("pct_start", 0.0, 1.0),
+    ("clip_norm", 0.0, _INF),
+    ("ema_decay", 0.0, 1.0),
+    ("alpha", 0.0, _INF),
+    ("gamma", 0.0, _INF),
+    ("min_temperature", 1e-6, 1.0),
+    ("threads", 1, _INF),
+    ("log_every", 1, _INF),
+)

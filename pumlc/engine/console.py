@@ -1,0 +1,95 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pumlc.engine.metrics import Scores
+from pumlc.engine.monitor import Window
+from pumlc.errors import require
+
+
+class Bar(Protocol):
+    def update(self) -> object: ...
+
+
+class Console:
+    """Prints on the first process and is silent on the others."""
+
+    def __init__(self, speaks: bool) -> None:
+        self._speaks = speaks
+
+    def say(self, text: str) -> None:
+        if self._speaks:
+            print(text, flush=True)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
+        """A progress bar that is gone afterwards; none where the output is no terminal."""
+        hidden = None if self._speaks else True  # None: tqdm looks whether there is a terminal
+        tqdm = require("tqdm").tqdm
+        with tqdm(total=total, initial=start, desc=title, unit="step", leave=False, disable=hidden) as bar:
+            yield bar
+
+    def epoch(
+        self,
+        number: int,
+        last: int,
+        windows: Sequence[Window],
+        split: str | None,
+        scores: dict[str, Scores],
+        eta: float,
+    ) -> None:
+        """One line for epoch ``number``; ``eta`` in seconds."""
+        images = sum(window.images for window in windows)
+        loss = sum(window.loss * window.images for window in windows) / images
+        rate = images / sum(window.seconds for window in windows)
+        held_out = "  nothing held out" if split is None else f"  {split} mAP {scores['model'].mAP:5.2f}"
+        if "ema" in scores:
+            held_out += f" (EMA {scores['ema'].mAP:5.2f})"
+        width = len(str(last))
+        self.say(f"epoch {number:{width}}/{last}  loss {loss:8.4f}  {rate:6.1f} img/s{held_out}  ETA {clock(eta)}")
+
+    def stopped(self, run: Path) -> None:
+        self.say(f"Stopped; everything is saved. Go on with:\n  python train.py --resume {shlex.quote(str(run))}")
+
+    def finished(
+        self,
+        split: str | None,
+        kind: str,
+        chosen: Scores | None,
+        last: Scores | None,
+        rate: float,
+        seconds: float,
+        warning: str | None,
+    ) -> None:
+        """The results; ``chosen`` are the scores of the weights that are kept, ``last`` of the last ones."""
+        if chosen is None or last is None:
+            self.say("No held-out split: there is no mAP to report.")
+        else:
+            left_out = f"; {chosen.left_out} classes without positives left out" if chosen.left_out else ""
+            self.say(
+                f"{split} mAP {chosen.mAP:.2f} %, CF1 {chosen.CF1:.2f}, OF1 {chosen.OF1:.2f} (weights: {kind}); "
+                f"mAP {last.mAP:.2f} % with the last weights{left_out}"
+            )
+        self.say(f"{rate:.1f} img/s in training, {clock(seconds)} in all")
+        if warning:
+            self.say(warning)
+
+    def next_steps(self, run: Path, picture: str | None) -> None:
+        example = shlex.quote(picture) if picture else "IMAGE.jpg"
+        self.say(
+            f"Run folder: {run} (log.jsonl holds every number)\n"
+            f"Try next: python -m pumlc.predict {shlex.quote(str(run))} {example}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """75 -> 1:15, 3675 -> 1:01:15."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

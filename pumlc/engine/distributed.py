@@ -1,0 +1,157 @@
+"""Processes, devices and the few things that processes tell each other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import pumlc
+from pumlc.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the others; with one process every exchange is the identity."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1  # processes on this machine
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        return dist.group.WORLD if self.size > 1 else None
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up in place over all processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+                tensor.div_(self.size)
+
+    def min(self, tensor: Tensor) -> Tensor:
+        """Minimum in place over all processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+        return tensor
+
+    def gather(self, value: T) -> list[T]:
+        """A small picklable value of every process, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite each tensor by that of the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def on_main(self, function: Callable[[], T]) -> T | None:
+        """Run ``function`` on the first process while the others wait; its error ends them all.
+
+        Returns:
+            Its result on the first process, None on the others.
+
+        Raises:
+            InputError: on the others, with the message of the first one's error.
+        """
+        if self.size == 1:
+            return function()
+        result, error = None, None
+        if self.is_main:
+            try:
+                result = function()
+            except Exception as caught:
+                error = caught
+        message = [None if error is None else str(error)]
+        dist.broadcast_object_list(message, src=0)
+        if error is not None:
+            raise error
+        if message[0] is not None:
+            raise InputError(message[0])
+        return result
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with its gradients averaged over the processes; begins by copying the first one's weights."""
+        if self.size == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+
+@contextlib.contextmanager
+def world(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone; leave them at the end of the block.
+
+    Args:
+        device: auto, cpu or cuda.
+
+    Raises:
+        InputError: cuda was asked for and cannot be used.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    chosen = choose_device(device, local_rank, local_size)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size == 1:
+        yield World(chosen)
+        return
+    if chosen.type == "cuda":
+        dist.init_process_group("nccl", device_id=chosen)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield World(chosen, dist.get_rank(), size, local_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """The device of this process; raises InputError where cuda is asked for and cannot be used."""
+    if device == "cpu":
+        return torch.device("cpu")
+    problem = None
+    if not torch.cuda.is_available():
+        problem = "this machine has no GPU that PyTorch can use"
+    elif not pumlc.build_info()["cuda"]:
+        problem = "pumlc was built without CUDA; build it again with PUMLC_CUDA=1"
+    elif torch.cuda.device_count() < local_size:
+        problem = f"there are {torch.cuda.device_count()} GPUs for {local_size} processes"
+    if problem is None:
+        return torch.device("cuda", local_rank)
+    if device == "cuda":
+        raise InputError(f"--device cuda cannot be used: {problem}.")
+    if torch.cuda.is_available():
+        print(f"NOT USING THE GPU: {problem}.", flush=True)
+    return torch.device("cpu")
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

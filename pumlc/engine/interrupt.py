@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM as a request that the training loop reads between steps."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType, TracebackType
+
+IMPATIENCE = 1.0  # seconds; torchrun repeats the terminal's signal at once, a person does not
+
+
+class StopRequest:
+    """Within the block, the first signal sets ``received``; a second Ctrl-C a moment later ends the program."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._since = 0.0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT and time.monotonic() - self._since > IMPATIENCE:
+            raise KeyboardInterrupt
+        if not self.received:
+            self._since = time.monotonic()
+        self.received = True

@@ -1,0 +1,92 @@
+"""The run folder's text: settings, environment, and one JSON object per event."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pumlc.engine.config import Config
+from pumlc.errors import InputError
+
+PACKAGES = ("pumlc", "torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
+
+
+class RunLog:
+    """Appends to ``log.jsonl``; does nothing on ranks other than the first, where ``run`` is None."""
+
+    def __init__(self, run: Path | None) -> None:
+        self._file = None if run is None else (run / "log.jsonl").open("a", encoding="utf-8")
+
+    def event(self, name: str, **values: Any) -> None:
+        """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
+        if self._file is not None:
+            record = {"event": name, "time": round(time.time(), 3), **values}
+            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_config(run: Path) -> Config:
+    """The settings of a run folder; raises InputError where it is none."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(f"{run} is no run folder: there is no {path}.")
+    try:
+        return Config(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as the settings of a run: {error}") from error
+
+
+def start_run_folder(run: Path, config: Config) -> None:
+    """Make the folder with ``config.json`` and ``environment.json``; raises InputError if it holds a run."""
+    if (run / "config.json").exists():
+        raise InputError(f"{run} holds a run already. Go on with --resume {run}, or choose another --out.")
+    try:
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_environment(run)
+        settings = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+        (run / "config.json").write_text(settings, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The run folder {run} cannot be written: {error.strerror}. Choose another --out.") from error
+
+
+def write_environment(run: Path) -> None:
+    """``environment.json``: what one needs to know to repeat the run, of the machine that ran last."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    record = {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": versions,
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "platform": platform.platform(),
+    }
+    (run / "environment.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,66 @@
+"""Average precision and F1 from scores and true labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pumlc.engine import DivergedError
+from pumlc.errors import require
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All in percent; NaN where there is nothing to average.
+
+    ``mAP`` is the mean over the classes that have positives, ``left_out`` the number of those that have none
+    (None in ``ap``). CF1 is the harmonic mean of the mean precision and the mean recall of these same classes,
+    OF1 that of precision and recall over all their entries, both at probability 0.5.
+    """
+
+    mAP: float  # noqa: N815
+    CF1: float
+    OF1: float
+    left_out: int
+    ap: list[float | None]
+
+
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """Compare ``logits`` [N, C] with the true ``labels`` [N, C] int8; entries that are 0 (unknown) are skipped.
+
+    Raises:
+        DivergedError: a logit is not finite.
+    """
+    classification = require("torchmetrics.functional.classification", "torchmetrics")
+    bad = int((~torch.isfinite(logits)).any(1).sum())
+    if bad:
+        raise DivergedError(f"The scores of {bad} of {len(logits)} images are not finite. Lower --lr, or use fp32.")
+    probability = logits.double().sigmoid()  # float64: large logits must not tie in the ranking
+    average_precision: list[float | None] = []
+    for p, y in zip(probability.T, labels.T, strict=True):
+        known = y != 0
+        value = None
+        if (y == 1).any():
+            target = (y[known] == 1).long()
+            value = 100 * float(classification.binary_average_precision(p[known], target, validate_args=False))
+        average_precision.append(value)
+
+    ranked = torch.tensor([value is not None for value in average_precision])
+    values = [value for value in average_precision if value is not None]
+    chosen, y = probability[:, ranked] > THRESHOLD, labels[:, ranked]
+    true = (chosen & (y == 1)).sum(0).double()
+    predicted = (chosen & (y != 0)).sum(0).double()
+    positive = (y == 1).sum(0).double()
+    cf1 = _harmonic_mean((true / predicted.clamp(min=1)).mean(), (true / positive).mean())
+    of1 = _harmonic_mean(true.sum() / predicted.sum().clamp(min=1), true.sum() / positive.sum())
+    mean = sum(values) / len(values) if values else float("nan")
+    return Scores(mean, 100 * cf1, 100 * of1, len(average_precision) - len(values), average_precision)
+
+
+def _harmonic_mean(a: Tensor, b: Tensor) -> float:
+    total = float(a + b)
+    return 0.0 if total == 0 else float(2 * a * b) / total

@@ -1,0 +1,80 @@
+"""What happens between two log lines, gathered on the device without waiting for it."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pumlc.engine.distributed import World
+from pumlc.methods import Step
+
+
+class Window(NamedTuple):
+    """The steps since the last log line, over all processes."""
+
+    loss: float  # mean over steps and processes
+    images: int
+    seconds: float
+    wait: float  # share of the time that the loop spent waiting for batches
+    stop: bool  # some process was asked to stop
+    bad_step: int | None  # first step whose loss was not finite on any process
+
+
+_NEVER = 2**62
+
+
+class Monitor:
+    """Sums losses and keeps the first batch whose loss is not finite, on the device."""
+
+    def __init__(self, world: World, batch_size: int) -> None:
+        self._world = world
+        self._batch_size = batch_size
+        self._loss = torch.zeros((), device=world.device, dtype=torch.float64)
+        self._bad_step = torch.full((), _NEVER, device=world.device, dtype=torch.int64)
+        self._bad_batch: tuple[Tensor, Tensor] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a window now."""
+        self._steps = 0
+        self._waited = 0.0
+        self._start = time.perf_counter()
+
+    def waited(self, seconds: float) -> None:
+        """Count time that the host spent waiting for a batch."""
+        self._waited += seconds
+
+    def add(self, number: int, step: Step, labels: Tensor) -> None:
+        """Count optimiser step ``number``; the batch is kept where its loss is the first that is not finite."""
+        loss = step.loss.detach()
+        self._loss += loss
+        self._steps += 1
+        good_until_now = self._bad_step == _NEVER
+        first_bad = good_until_now & ~torch.isfinite(loss)
+        self._bad_step = torch.where(first_bad, number, self._bad_step)
+        if self._bad_batch is None:
+            self._bad_batch = (step.logits.clone(), labels.clone())
+        else:
+            for kept, now in zip(self._bad_batch, (step.logits, labels), strict=True):
+                torch.where(good_until_now, now, kept, out=kept)
+
+    def read(self, stop: bool) -> Window:
+        """Close the window: the only place where the host waits for the device. All processes call it together."""
+        summed = self._world.sum(self._loss)
+        flags = torch.stack([self._bad_step, torch.full_like(self._bad_step, 0 if stop else 1)])
+        bad_step, going_on = self._world.min(flags).tolist()
+        loss = summed.item() / max(self._steps * self._world.size, 1)
+        seconds = time.perf_counter() - self._start
+        images = self._steps * self._batch_size * self._world.size
+        wait = self._waited / max(seconds, 1e-9)
+        window = Window(loss, images, seconds, wait, not going_on, None if bad_step == _NEVER else bad_step)
+        self._loss.zero_()
+        self.restart()
+        return window
+
+    def bad_batch(self) -> tuple[Tensor, Tensor] | None:
+        """Logits and labels [B, C] of this process's first bad step, or None where all its losses were finite."""
+        return self._bad_batch if int(self._bad_step) != _NEVER else None

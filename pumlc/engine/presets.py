@@ -1,0 +1,55 @@
+"""Named settings: the published recipes, and two to start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from pumlc.engine.config import Config
+
+
+class Preset(NamedTuple):
+    summary: str
+    config: Config  # data is "" where the user has to name it
+
+
+_SCRATCH = Config(
+    data="",
+    layout="csv",
+    backbone="resnet18",
+    weights="none",
+    train_all=True,
+    image_size=112,
+    epochs=20,
+    batch_size=32,
+    lr=2e-3,
+    pct_start=0.3,
+    ema_decay=0.99,
+)
+
+# The recipes of the PU-MLC paper at 10 % of the labels. The schedule spans 80 epochs and is cut short.
+_PUBLISHED = Config(
+    data="",
+    layout="coco",
+    prob=0.1,
+    backbone="resnet101",
+    weights="auto",
+    image_size=448,
+    schedule_epochs=80,
+    weight_decay=1e-4,
+    pct_start=0.2,
+    sync_statistics=False,
+)
+_COCO14 = replace(_PUBLISHED, epochs=41, batch_size=35, lr=1e-4, ema_decay=0.9997, alpha=1.0, gamma=0.55)
+_VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
+
+DEFAULT_PRESET = "demo"
+PRESETS = {
+    "demo": Preset(
+        "drawn pictures, 30 % of the labels, from scratch: minutes on a CPU",
+        replace(_SCRATCH, data="demo_data", layout="demo", prob=0.3),
+    ),
+    "csv": Preset("your own pictures and a table of labels, from scratch", _SCRATCH),
+    "pumlc-coco14": Preset("MS-COCO 2014, 10 % of the labels, as published", _COCO14),
+    "pumlc-voc07": Preset("PASCAL VOC 2007, 10 % of the labels, as published", _VOC07),
+}

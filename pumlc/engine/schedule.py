@@ -1,0 +1,58 @@
+"""Adam, and the one-cycle schedule as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """The one-cycle policy (Smith & Topin 2019) as ``torch.optim.lr_scheduler.OneCycleLR`` has it by default.
+
+    The learning rate rises on a cosine from lr/25 to lr over ``pct_start`` of the steps and falls on a cosine
+    to lr/250,000 at the last one; Adam's first beta falls from 0.95 to 0.85 and rises again. A function of the
+    step alone: nothing to save, and any number of steps works (the one in torch divides by zero where
+    ``pct_start * total_steps`` is 1).
+    """
+
+    lr: float
+    total_steps: int
+    pct_start: float = 0.2
+
+    START_DIVISOR = 25.0
+    END_DIVISOR = 1e4
+    HIGH_BETA = 0.95
+    LOW_BETA = 0.85
+
+    def __call__(self, step: int) -> tuple[float, float]:
+        """Learning rate and beta1 of the optimiser step number ``step``, counted from 0."""
+        peak = self.pct_start * self.total_steps - 1
+        start = self.lr / self.START_DIVISOR
+        if step < peak:
+            share = step / peak
+            return _cosine(start, self.lr, share), _cosine(self.HIGH_BETA, self.LOW_BETA, share)
+        peak = max(peak, 0.0)
+        share = min((step - peak) / max(self.total_steps - 1 - peak, 1.0), 1.0)
+        return _cosine(self.lr, start / self.END_DIVISOR, share), _cosine(self.LOW_BETA, self.HIGH_BETA, share)
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set up ``optimizer`` for step number ``step`` and return the learning rate."""
+        lr, beta1 = self(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+            group["betas"] = (beta1, group["betas"][1])
+        return lr
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def fused_adam(parameters: Iterable[Tensor], lr: float, weight_decay: float) -> torch.optim.Adam:
+    """Adam in one kernel over the tensors that train; the weight decay is added to the gradient."""
+    return torch.optim.Adam((p for p in parameters if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True)

@@ -1,0 +1,113 @@
+"""From the settings to data, model and loaders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pumlc.data import Dataset, Splits, load_splits
+from pumlc.data.augmentation import Augmentation
+from pumlc.data.dropping import keep_proportion, single_positive
+from pumlc.data.loader import EvaluationLoader, TrainLoader
+from pumlc.engine.config import Config
+from pumlc.engine.distributed import World, cores
+from pumlc.errors import InputError
+from pumlc.nn.classifier import Classifier
+from pumlc.nn.pretrained import load_weights
+
+
+@dataclass(frozen=True)
+class Data:
+    splits: Splits
+    observed: np.ndarray  # [N, C] int8, what is left of the training labels
+
+    def summary(self) -> str:
+        """Two lines for the person at the console."""
+        train, labels = self.splits.train, self.splits.train.labels
+        sizes = [f"{len(split)} {split.split}" for split in (train, self.splits.val, self.splits.test) if split]
+        known, kept = np.count_nonzero(labels), np.count_nonzero(self.observed)
+        without = int((~(self.observed == 1).any(0)).sum())
+        lines = (
+            f"data: {train.name}, {' + '.join(sizes)} images, {train.num_classes} classes",
+            f"labels: {kept} of {known} kept ({kept / max(known, 1):.1%}), {(self.observed == 1).sum()} positive"
+            + (f"; {without} classes have no positive label" if without else ""),
+        )
+        return "\n".join(lines)
+
+
+def load_data(config: Config, world: World) -> Data:
+    """Read the annotations, draw the demo set where it is asked for and absent, drop labels."""
+    if config.layout == "demo":
+        from pumlc.data.demo import write_demo
+
+        world.on_main(lambda: write_demo(Path(config.data)))
+    splits = load_splits(
+        "coco" if config.layout == "demo" else config.layout,
+        Path(config.data),
+        include_unannotated=config.include_unannotated,
+        difficult=config.difficult,
+    )
+    labels = splits.train.labels
+    if config.single_positive:
+        observed = single_positive(labels, seed=config.seed)
+    else:
+        observed = keep_proportion(labels, config.prob) if config.prob < 1 else labels
+    if not (observed == 1).any():
+        raise InputError(
+            f"No positive label is left of {splits.train.name} (train): of {int((labels == 1).sum())}, none is kept "
+            f"at --prob {config.prob:g}."
+        )
+    return Data(splits, observed)
+
+
+def use_threads(config: Config, world: World) -> int:
+    """Give this process its share of the machine's cores and return it."""
+    threads = config.threads or max(1, cores() // world.local_size)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def build_model(config: Config, train: Dataset, world: World) -> tuple[Classifier, str | None]:
+    """The model on its device, and a warning where its weights are not those asked for.
+
+    Only the first process loads weights: the others get them when the model is wrapped.
+    """
+    torch.manual_seed(config.seed)
+    model = Classifier(config.backbone, train.num_classes, image_size=config.image_size, train_all=config.train_all)
+    weights = "none" if config.resume else config.weights
+    warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))
+    return model.to(world.device, memory_format=torch.channels_last), warning
+
+
+def train_loader(config: Config, data: Data, world: World, threads: int, dtype: torch.dtype) -> TrainLoader:
+    return TrainLoader(
+        data.splits.train.paths,
+        data.observed,
+        batch_size=config.batch_size,
+        augmentation=Augmentation(image_size=config.image_size),
+        device=world.device,
+        rank=world.rank,
+        world_size=world.size,
+        seed=config.seed,
+        threads=threads,
+        dtype=dtype,
+    )
+
+
+def evaluation_loader(
+    config: Config, split: Dataset, world: World, threads: int, dtype: torch.dtype
+) -> EvaluationLoader:
+    return EvaluationLoader(
+        split.paths,
+        split.labels,
+        batch_size=config.batch_size,
+        image_size=config.image_size,
+        device=world.device,
+        rank=world.rank,
+        world_size=world.size,
+        threads=threads,
+        dtype=dtype,
+    )

@@ -1,0 +1,395 @@
+"""The training run: steps, log lines, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import pumlc
+from pumlc.engine import DivergedError
+from pumlc.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_weights
+from pumlc.engine.config import Config
+from pumlc.engine.console import Console
+from pumlc.engine.distributed import World, world
+from pumlc.engine.ema import MovingAverage
+from pumlc.engine.evaluation import logits_of_split
+from pumlc.engine.interrupt import StopRequest
+from pumlc.engine.log import RunLog, start_run_folder, write_environment
+from pumlc.engine.metrics import Scores, score
+from pumlc.engine.monitor import Monitor, Window
+from pumlc.engine.precision import choose_precision
+from pumlc.engine.schedule import OneCycle, fused_adam
+from pumlc.engine.setup import build_model, evaluation_loader, load_data, train_loader, use_threads
+from pumlc.errors import InputError
+from pumlc.methods.pu_mlc import PUMLC
+from pumlc.nn.pretrained import read_tensors
+
+FINISHED, INTERRUPTED = 0, 130  # exit statuses
+
+
+def fit(config: Config) -> int:
+    """Train as ``config`` says, alone or as one process of a torchrun job.
+
+    Returns:
+        0 for a finished run, 130 for one that was asked to stop and can be resumed.
+
+    Raises:
+        InputError: something given cannot be used; nothing was written.
+        DivergedError: a loss or a score is not finite.
+    """
+    with world(config.device) as here:
+        trainer = Trainer(config, here)
+        with trainer.request:
+            return trainer.run()
+
+
+class Trainer:
+    """One run. ``step`` counts optimiser steps; the epoch and the place in it follow from that number alone."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        self.config, self.world = config, world
+        self.request = StopRequest()
+        self.run_folder = Path(config.out)
+        self.console = Console(world.is_main)
+        self.threads = use_threads(config, world)
+        self.precision = choose_precision(config.precision, world.device)
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+
+        self.data = load_data(config, world)
+        train = self.data.splits.train
+        self.class_names = train.class_names
+        self.model, self.warning = build_model(config, train, world)
+        self.loader = train_loader(config, self.data, world, self.threads, self.precision.images)
+        self.held_out = {
+            split.split: (split, evaluation_loader(config, split, world, self.threads, self.precision.images))
+            for split in (self.data.splits.val, self.data.splits.test)
+            if split is not None
+        }
+        self.steps_per_epoch = len(self.loader)
+        self.last_step = config.epochs * self.steps_per_epoch
+        if config.steps is not None:
+            self.last_step = min(self.last_step, config.steps)
+
+        self.wrapped = world.wrap(self.model)
+        self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self.optimizer = fused_adam(self.model.parameters(), config.lr, config.weight_decay)
+        self.schedule = OneCycle(config.lr, config.total_epochs * self.steps_per_epoch, config.pct_start)
+        group = world.group if config.sync_statistics else None
+        self.method = PUMLC(config.alpha, config.gamma, config.min_temperature, group)
+        self.monitor = Monitor(world, config.batch_size)
+        torch.manual_seed(config.seed + world.rank)  # dropout and the like differ between processes
+
+        self.step = 0
+        self.best: dict[str, Any] | None = None  # on the val split: mAP, epoch, weights ("model" or "ema")
+        if config.resume is not None:
+            self._restore()
+        world.on_main(self._prepare_folder)
+        self.log = RunLog(self.run_folder if world.is_main else None)
+
+    def run(self) -> int:
+        """Train to the last step and evaluate; the exit status."""
+        start, images, training_seconds = time.perf_counter(), 0, 0.0
+        self._introduce()
+        scores: dict[str, Scores] | None = None
+        while self.step < self.last_step:
+            epoch, first_step, epoch_start = self.step // self.steps_per_epoch, self.step, time.perf_counter()
+            windows = self._train_epoch(epoch)
+            images += sum(window.images for window in windows)
+            training_seconds += sum(window.seconds for window in windows)
+            stopping = windows[-1].stop
+            if stopping and self.step < self.last_step and self.step % self.steps_per_epoch:
+                return self._stop()
+            scores = self._evaluate_epoch()
+            self._save()
+            eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
+            self.console.epoch(epoch + 1, self.config.epochs, windows, self.selection_split, scores, eta)
+            if stopping and self.step < self.last_step:
+                return self._stop()
+        if scores is None:  # resumed after the last step
+            scores = self._evaluate_epoch()
+        self._finish(scores, images / max(training_seconds, 1e-9), time.perf_counter() - start)
+        return FINISHED
+
+    # Steps
+
+    def _train_epoch(self, epoch: int) -> list[Window]:
+        """Train to the end of the epoch, the last step, or the stop request, whichever comes first."""
+        self.wrapped.train()
+        start = self.step % self.steps_per_epoch
+        end = min(self.step - start + self.steps_per_epoch, self.last_step)
+        title = f"epoch {epoch + 1}/{self.config.epochs}"
+        windows: list[Window] = []
+        with (
+            contextlib.closing(self.loader.epoch(epoch, start)) as batches,
+            self.console.bar(title, end - self.step + start, start) as bar,
+        ):
+            self.monitor.restart()
+            while self.step < end and not (windows and windows[-1].stop):
+                asked = time.perf_counter()
+                batch = next(batches)
+                self.monitor.waited(time.perf_counter() - asked)
+                lr = self._train_step(batch, epoch)
+                bar.update()
+                # Several processes agree on stopping where they meet anyway: at a log line.
+                stop_alone = self.request.received and self.world.size == 1
+                if self.step % self.config.log_every == 0 or self.step == end or stop_alone:
+                    windows.append(self._log_line(epoch, lr))
+        return windows
+
+    def _train_step(self, batch: Any, epoch: int) -> float:
+        """One optimiser step; nothing in it waits for the device. Returns the learning rate."""
+        lr = self.schedule.apply(self.optimizer, self.step)
+        scaler = self.precision.scaler
+        with self.precision.autocast():
+            step = self.method(self.wrapped, batch, epoch)
+        scaler.scale(step.loss).backward()
+        if self.config.clip_norm is not None:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.clip_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+        self.monitor.add(self.step, step, batch.labels)
+        return lr
+
+    def _log_line(self, epoch: int, lr: float) -> Window:
+        window = self.monitor.read(self.request.received)
+        if window.bad_step is not None:
+            self._diverged(window.bad_step)
+        self.log.event(
+            "train",
+            epoch=epoch + 1,
+            step=self.step,
+            loss=window.loss,
+            lr=lr,
+            images_per_second=round(window.images / window.seconds, 2),
+            data_wait=round(window.wait, 4),
+        )
+        return window
+
+    def _diverged(self, bad_step: int) -> None:
+        bad = self.monitor.bad_batch()
+        text = None if bad is None else self.method.explain(*bad, self.class_names)
+        reports = [report for report in self.world.gather(text) if report]
+        saved = checkpoints(self.run_folder / "checkpoints")
+        self.log.event("diverged", step=bad_step)
+        raise DivergedError(
+            f"the loss of step {bad_step} is not finite. What is off in its batch:\n{reports[0]}\n"
+            f"The last checkpoint is {saved[-1] if saved else 'missing: none was due yet'}. "
+            "Try a lower --lr, --clip-norm 1 or --precision fp32."
+        )
+
+    # Evaluation
+
+    @property
+    def selection_split(self) -> str | None:
+        """The split that is evaluated after every epoch: val, else test, else none."""
+        return next(iter(self.held_out), None)
+
+    @property
+    def epoch_of_last_step(self) -> int:
+        """Epoch of the newest step, counted from 1."""
+        return (self.step - 1) // self.steps_per_epoch + 1
+
+    @property
+    def final_weights(self) -> str:
+        return "model" if self.average is None else "ema"
+
+    def _evaluate_epoch(self) -> dict[str, Scores]:
+        """Evaluate, and keep the weights: the best on val, or the last ones where nothing may be selected on."""
+        self.world.mean(self.model.moving_buffers())
+        if self.average is not None:
+            self.world.mean(self.average.buffers())
+        split, epoch = self.selection_split, self.epoch_of_last_step
+        if split is None:
+            self._save_weights(self.final_weights, epoch)
+            return {}
+        scores = self._evaluate(split, epoch)
+        if split != "val":
+            self._save_weights(self.final_weights, epoch)
+            return scores
+        kind = max(scores, key=lambda kind: scores[kind].mAP)
+        if self.best is None or not self.best["mAP"] >= scores[kind].mAP:
+            self.best = {"mAP": scores[kind].mAP, "epoch": epoch, "weights": kind}
+            self._save_weights(kind, epoch)
+        return scores
+
+    def _evaluate(self, split: str, epoch: int, *, best: bool = False) -> dict[str, Scores]:
+        """Scores by kind of weights, "model" and "ema"; ``best``: the model holds the best weights, read back."""
+        start = time.perf_counter()
+        dataset, loader = self.held_out[split]
+        average = None if best else self.average
+        with self.console.bar(f"evaluate {split}", len(loader)) as bar:
+            logits = logits_of_split(
+                self.model, loader, self.world, average=average, autocast=self.precision.autocast, tick=bar.update
+            )
+        labels = torch.from_numpy(dataset.labels)
+        scores = {kind: score(values, labels) for kind, values in logits.items()}
+        model, ema = scores["model"], scores.get("ema")
+        self.log.event(
+            "eval",
+            epoch=epoch,
+            step=self.step,
+            split=split,
+            weights="best" if best else "last",
+            mAP=model.mAP,
+            mAP_ema=ema and ema.mAP,
+            CF1=model.CF1,
+            CF1_ema=ema and ema.CF1,
+            OF1=model.OF1,
+            OF1_ema=ema and ema.OF1,
+            classes_without_positives=model.left_out,
+            AP=dict(zip(self.class_names, (ema or model).ap, strict=True)),
+            seconds=round(time.perf_counter() - start, 3),
+        )
+        return scores
+
+    # Disk
+
+    def _prepare_folder(self) -> None:
+        if self.config.resume is None:
+            start_run_folder(self.run_folder, self.config)
+        else:
+            write_environment(self.run_folder)
+
+    def _save_weights(self, kind: str, epoch: int) -> None:
+        metadata = {
+            "class_names": self.class_names,
+            "backbone": self.config.backbone,
+            "image_size": self.config.image_size,
+            "weights": kind,
+            "epoch": epoch,
+            "pumlc": pumlc.__version__,
+        }
+        with self.average.applied() if kind == "ema" else contextlib.nullcontext():
+            tensors = self.model.state_dict()
+            self.world.on_main(lambda: save_weights(self.run_folder / "best.safetensors", tensors, metadata))
+
+    def _load_best(self) -> None:
+        tensors = self.world.on_main(lambda: read_tensors(self.run_folder / "best.safetensors"))
+        if tensors is not None:
+            self.model.load_state_dict(tensors)
+        self.world.copy_from_main(self.model.state_dict().values())
+
+    def _save(self) -> None:
+        random = {
+            "cpu": self.world.gather(torch.get_rng_state()),
+            "cuda": self.world.gather(torch.cuda.get_rng_state() if self.world.device.type == "cuda" else None),
+        }
+        state = {
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "class_names": list(self.class_names),
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "average": self.average and self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "random": random,
+        }
+        folder = self.run_folder / "checkpoints"
+        path = self.world.on_main(lambda: save_checkpoint(folder, self.step, state))
+        self.log.event("checkpoint", step=self.step, path=str(path))
+
+    def _restore(self) -> None:
+        path, state = load_checkpoint(self.run_folder / "checkpoints")
+        if state["class_names"] != list(self.class_names):
+            raise InputError(
+                f"The run {self.run_folder} has {len(state['class_names'])} classes "
+                f"({', '.join(state['class_names'][:4])}, …), the data {len(self.class_names)} "
+                f"({', '.join(self.class_names[:4])}, …). Resume with the data that it began with."
+            )
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise InputError(
+                f"The run {self.run_folder} has {state['steps_per_epoch']} steps per epoch, this would have "
+                f"{self.steps_per_epoch}. Resume with the same data and number of processes."
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"The checkpoint {path} does not fit the model: {error}") from error
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.step, self.best = state["step"], state["best"]
+        random = state["random"]
+        if len(random["cpu"]) == self.world.size:
+            torch.set_rng_state(random["cpu"][self.world.rank])
+            if self.world.device.type == "cuda" and random["cuda"][self.world.rank] is not None:
+                torch.cuda.set_rng_state(random["cuda"][self.world.rank])
+
+    # Beginning and end
+
+    def _introduce(self) -> None:
+        parameters = list(self.model.parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
+        self.console.say(
+            f"{self.data.summary()}\n"
+            f"model: {self.config.backbone}, {sum(p.numel() for p in parameters) / 1e6:.1f} M parameters, "
+            f"{trained / 1e6:.1f} M of them trained\n"
+            f"on: {processes}{self.world.device.type}, {self.precision.name}, {self.threads} threads; "
+            f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
+        )
+        if self.warning:
+            self.console.say(self.warning)
+        if self.config.resume is not None:
+            self.console.say(f"resumed after step {self.step} of {self.last_step}")
+        self.log.event(
+            "resume" if self.config.resume else "start",
+            step=self.step,
+            last_step=self.last_step,
+            steps_per_epoch=self.steps_per_epoch,
+            images=len(self.data.splits.train),
+            classes=len(self.class_names),
+            processes=self.world.size,
+            device=str(self.world.device),
+            precision=self.precision.name,
+            warning=self.warning,
+        )
+
+    def _stop(self) -> int:
+        self._save()
+        self.log.event("interrupted", step=self.step)
+        self.console.stopped(self.run_folder)
+        return INTERRUPTED
+
+    def _finish(self, last: dict[str, Scores], rate: float, seconds: float) -> None:
+        """Report on the test split where there is one: with the best weights on val, and with the last ones."""
+        split, kind, last_scores = self.selection_split, self.final_weights, last.get(self.final_weights)
+        chosen = last_scores
+        if split == "val" and "test" in self.held_out:
+            split, kind = "test", f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
+            last_scores = self._evaluate("test", self.epoch_of_last_step)[self.final_weights]
+            self._load_best()
+            chosen = self._evaluate("test", self.best["epoch"], best=True)["model"]
+        self.log.event(
+            "end",
+            split=split,
+            weights=kind,
+            mAP=chosen and chosen.mAP,
+            mAP_last=last_scores and last_scores.mAP,
+            CF1=chosen and chosen.CF1,
+            OF1=chosen and chosen.OF1,
+            classes_without_positives=chosen and chosen.left_out,
+            best_on_val=self.best,
+            images_per_second=round(rate, 2),
+            seconds=round(seconds, 2),
+            step=self.step,
+        )
+        self.log.close()
+        self.console.finished(split, kind, chosen, last_scores, rate, seconds, self.warning)
+        example = next(
+            (str(self.held_out[name][0].paths[0]) for name in ("test", "val") if name in self.held_out), None
+        )
+        self.console.next_steps(self.run_folder, example)
