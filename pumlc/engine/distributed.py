@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -94,12 +95,18 @@ class World:
         return result
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with its gradients averaged over the processes; begins by copying the first one's weights."""
+        """The model with its gradients averaged over the processes, all of which begin with the first one's tensors."""
         if self.size == 1:
             return model
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        self.copy_from_main(model.state_dict().values())
+        ddp = nn.parallel.DistributedDataParallel
+        # BatchNorm buffers are averaged before they are used, not copied at every step; torch 2.15 renamed the option.
+        renamed = "forward_sync_buffers" in inspect.signature(ddp).parameters
+        return ddp(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            **{"forward_sync_buffers" if renamed else "broadcast_buffers": False},
         )
 
 
