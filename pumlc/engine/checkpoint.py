@@ -35,15 +35,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # torch.save turns the OSError of a full disk into a RuntimeError and keeps it as the context
-        reason = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(reason, OSError):
+        reason = disk_error(error)
+        if reason is None:
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         raise InputError(
             f"{path} could not be written: {reason.strerror or reason} ({free:.0f} MB free). "
             "What was saved before is untouched; make room and go on with --resume."
         ) from error
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The OSError behind ``error``: torch.save raises a RuntimeError for a full disk and has it as the context."""
+    found = error if isinstance(error, OSError) else error.__context__
+    return found if isinstance(found, OSError) else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -48,9 +48,9 @@ class Console:
         images = sum(window.images for window in windows)
         loss = sum(window.loss * window.images for window in windows) / images
         rate = images / sum(window.seconds for window in windows)
-        held_out = "  nothing held out" if split is None else f"  {split} mAP {scores['model'].mAP:5.2f}"
+        held_out = "  nothing held out" if split is None else f"  {split} mAP {scores['model'].mean_ap:5.2f}"
         if "ema" in scores:
-            held_out += f" (EMA {scores['ema'].mAP:5.2f})"
+            held_out += f" (EMA {scores['ema'].mean_ap:5.2f})"
         width = len(str(last))
         self.say(f"epoch {number:{width}}/{last}  loss {loss:8.4f}  {rate:6.1f} img/s{held_out}  ETA {clock(eta)}")
 
@@ -73,8 +73,8 @@ class Console:
         else:
             left_out = f"; {chosen.left_out} classes without positives left out" if chosen.left_out else ""
             self.say(
-                f"{split} mAP {chosen.mAP:.2f} %, CF1 {chosen.CF1:.2f}, OF1 {chosen.OF1:.2f} (weights: {kind}); "
-                f"mAP {last.mAP:.2f} % with the last weights{left_out}"
+                f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} (weights: {kind}); "
+                f"mAP {last.mean_ap:.2f} % with the last weights{left_out}"
             )
         self.say(f"{rate:.1f} img/s in training, {clock(seconds)} in all")
         if warning:

@@ -17,14 +17,14 @@ THRESHOLD = 0.5
 class Scores:
     """All in percent; NaN where there is nothing to average.
 
-    ``mAP`` is the mean over the classes that have positives, ``left_out`` the number of those that have none
-    (None in ``ap``). CF1 is the harmonic mean of the mean precision and the mean recall of these same classes,
-    OF1 that of precision and recall over all their entries, both at probability 0.5.
+    ``mean_ap`` is the mean over the classes that have positives, ``left_out`` the number of those that have none
+    (None in ``ap``). ``cf1`` is the harmonic mean of the mean precision and the mean recall of these same classes,
+    ``of1`` that of precision and recall over all their entries, both at probability 0.5.
     """
 
-    mAP: float  # noqa: N815
-    CF1: float
-    OF1: float
+    mean_ap: float
+    cf1: float
+    of1: float
     left_out: int
     ap: list[float | None]
 

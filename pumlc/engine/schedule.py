@@ -37,7 +37,8 @@ class OneCycle:
             share = step / peak
             return _cosine(start, self.lr, share), _cosine(self.HIGH_BETA, self.LOW_BETA, share)
         peak = max(peak, 0.0)
-        share = min((step - peak) / max(self.total_steps - 1 - peak, 1.0), 1.0)
+        fall = self.total_steps - 1 - peak
+        share = min((step - peak) / fall, 1.0) if fall > 0 else 0.0
         return _cosine(self.lr, start / self.END_DIVISOR, share), _cosine(self.LOW_BETA, self.HIGH_BETA, share)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:

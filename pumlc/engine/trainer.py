@@ -217,9 +217,9 @@ class Trainer:
         if split != "val":
             self._save_weights(self.final_weights, epoch)
             return scores
-        kind = max(scores, key=lambda kind: scores[kind].mAP)
-        if self.best is None or not self.best["mAP"] >= scores[kind].mAP:
-            self.best = {"mAP": scores[kind].mAP, "epoch": epoch, "weights": kind}
+        kind = max(scores, key=lambda kind: scores[kind].mean_ap)
+        if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
+            self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
             self._save_weights(kind, epoch)
         return scores
 
@@ -241,12 +241,12 @@ class Trainer:
             step=self.step,
             split=split,
             weights="best" if best else "last",
-            mAP=model.mAP,
-            mAP_ema=ema and ema.mAP,
-            CF1=model.CF1,
-            CF1_ema=ema and ema.CF1,
-            OF1=model.OF1,
-            OF1_ema=ema and ema.OF1,
+            mAP=model.mean_ap,
+            mAP_ema=ema and ema.mean_ap,
+            CF1=model.cf1,
+            CF1_ema=ema and ema.cf1,
+            OF1=model.of1,
+            OF1_ema=ema and ema.of1,
             classes_without_positives=model.left_out,
             AP=dict(zip(self.class_names, (ema or model).ap, strict=True)),
             seconds=round(time.perf_counter() - start, 3),
@@ -377,10 +377,10 @@ class Trainer:
             "end",
             split=split,
             weights=kind,
-            mAP=chosen and chosen.mAP,
-            mAP_last=last_scores and last_scores.mAP,
-            CF1=chosen and chosen.CF1,
-            OF1=chosen and chosen.OF1,
+            mAP=chosen and chosen.mean_ap,
+            mAP_last=last_scores and last_scores.mean_ap,
+            CF1=chosen and chosen.cf1,
+            OF1=chosen and chosen.of1,
             classes_without_positives=chosen and chosen.left_out,
             best_on_val=self.best,
             images_per_second=round(rate, 2),

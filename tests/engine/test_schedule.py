@@ -1,0 +1,49 @@
+"""The one-cycle schedule against the one in torch, and where that one fails."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pumlc.engine.schedule import OneCycle, fused_adam
+
+
+@pytest.mark.parametrize(("total", "pct_start"), [(50, 0.2), (37, 0.3), (7, 0.9)])
+def test_equals_torch(total, pct_start):
+    ours = OneCycle(2e-3, total, pct_start)
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=total, pct_start=pct_start)
+    for step in range(total):
+        lr, beta1 = ours(step)
+        group = optimizer.param_groups[0]
+        assert lr == pytest.approx(group["lr"], rel=1e-9)
+        assert beta1 == pytest.approx(group["betas"][0], rel=1e-9)
+        optimizer.step()
+        if step < total - 1:
+            theirs.step()
+
+
+def test_values_by_hand():
+    schedule = OneCycle(lr=1.0, total_steps=11, pct_start=3 / 11)  # peak at step 2, end at step 10
+    assert schedule(0) == pytest.approx((1 / 25, 0.95))
+    assert schedule(1) == pytest.approx(((1 + 1 / 25) / 2, 0.90))
+    assert schedule(2) == pytest.approx((1.0, 0.85))
+    assert schedule(10) == pytest.approx((1 / 25 / 1e4, 0.95))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 6])
+def test_any_number_of_steps(total):
+    schedule = OneCycle(lr=1.0, total_steps=total, pct_start=0.2)  # torch divides by zero at 5
+    rates = [schedule(step)[0] for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates == sorted(rates, reverse=True) or total == 6
+
+
+def test_adam_takes_what_trains():
+    frozen, free = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(3))
+    frozen.requires_grad_(False)
+    optimizer = fused_adam([frozen, free], 1e-3, 1e-4)
+    assert optimizer.param_groups[0]["params"] == [free]
+    OneCycle(1.0, 11, 3 / 11).apply(optimizer, 2)
+    assert optimizer.param_groups[0]["lr"] == 1.0
+    assert optimizer.param_groups[0]["betas"] == (0.85, 0.999)
