@@ -1,0 +1,21 @@
+// Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
+// have set the compiler's target and named PUMLC_ISA. Only headers whose functions are inlined or live in
+// namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong
+// one.
+#include "../kernels.h"
+#include "../pu_loss_kernel.h"
+
+#define PUMLC_STRING_(x) #x
+#define PUMLC_STRING(x) PUMLC_STRING_(x)
+
+namespace pumlc::cpu::PUMLC_ISA {
+
+const Kernels kKernels = {
+    PUMLC_STRING(PUMLC_ISA),
+    pu_loss_kernels<double, double>(),
+    pu_loss_kernels<float, float>(),
+    pu_loss_kernels<c10::BFloat16, float>(),
+    pu_loss_kernels<c10::Half, float>(),
+};
+
+}  // namespace pumlc::cpu::PUMLC_ISA

@@ -1,0 +1,47 @@
+// Every op of the extension, with the shapes of its tensors. B rows (images), C classes, S parts of a batch.
+// Also the Python module _C, which holds nothing but the facts of the build.
+#include <pybind11/pybind11.h>
+#include <torch/library.h>
+
+#include "cpu/kernels.h"
+
+TORCH_LIBRARY(pumlc, m) {
+  // logits [B, C], labels [B, C] int8
+  // -> loss [], statistics [5, C], gradient of the loss [B, C] (or [0, C] where it is not wanted)
+  m.def(
+      "pu_loss(Tensor logits, Tensor labels, float alpha, float gamma, float min_temperature, "
+      "bool with_gradient) -> (Tensor loss, Tensor statistics, Tensor gradient)");
+
+  // gradient [B, C], upstream [] -> their product [B, C] in the dtype of gradient
+  m.def("pu_loss_backward(Tensor gradient, Tensor upstream) -> Tensor");
+
+  // The forward pass in three phases, so that statistics can be summed over a process group between them.
+  // logits [B, C], labels [B, C] int8 -> moments [1, 4, C] of this part of the batch
+  m.def("pu_moments(Tensor logits, Tensor labels) -> Tensor");
+  // moments [S, 4, C] of all parts -> probability sums [2, C] of this part
+  m.def(
+      "pu_probability_sums(Tensor logits, Tensor labels, Tensor moments, float alpha, float min_temperature) "
+      "-> Tensor");
+  // sums [2, C] over all parts -> loss [] and statistics [5, C] of the whole batch, gradient [B, C] of this
+  // part
+  m.def(
+      "pu_finish(Tensor logits, Tensor labels, Tensor moments, Tensor sums, float alpha, float gamma, "
+      "float min_temperature, float gradient_scale) -> (Tensor loss, Tensor statistics, Tensor gradient)");
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.def("build_info", [] {
+    pybind11::dict info;
+#if defined(PUMLC_CUDA_ARCHITECTURES)
+    info["cuda"] = true;
+    info["cuda_architectures"] = PUMLC_CUDA_ARCHITECTURES;
+#else
+    info["cuda"] = false;
+    info["cuda_architectures"] = pybind11::none();
+#endif
+    info["torch"] = PUMLC_TORCH_VERSION;
+    info["compiler"] = __VERSION__;
+    info["cpu_instruction_set"] = pumlc::cpu::kernels().instruction_set;
+    return info;
+  });
+}

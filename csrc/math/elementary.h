@@ -1,0 +1,86 @@
+// Elementary functions that both the CPU and the CUDA kernels are written with.
+//
+// On the host the float versions are branch-free polynomials, so that a plain loop over them becomes vector
+// code; the C library's expf would stop the vectoriser. On the device they are CUDA's own functions.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define PUMLC_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define PUMLC_HOST_DEVICE inline __attribute__((always_inline))
+#endif
+
+namespace pumlc::math {
+
+// e^x for x <= 0, to 2 ulp in float; 0 below the smallest normal number, NaN for NaN.
+PUMLC_HOST_DEVICE float exp_nonpositive(float x) {
+#if defined(__CUDA_ARCH__)
+  return expf(x);
+#else
+  constexpr float kSmallest = -87.336544f;              // log(2^-126)
+  constexpr float kRound = 12582912.0f;                 // 1.5 * 2^23: adding it rounds to an integer
+  const float clamped = x < kSmallest ? kSmallest : x;  // the comparison lets NaN through
+  const float shifted = clamped * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  // r = x - n log 2, with log 2 in two parts so that the product with n is exact; |r| <= log(2) / 2
+  const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  // degree-6 minimax polynomial of (e^r - 1 - r) / r^2 (Cephes, Moshier 1989)
+  float polynomial = 1.9875691500e-4f;
+  polynomial = polynomial * r + 1.3981999507e-3f;
+  polynomial = polynomial * r + 8.3334519073e-3f;
+  polynomial = polynomial * r + 4.1665795894e-2f;
+  polynomial = polynomial * r + 1.6666665459e-1f;
+  polynomial = polynomial * r + 5.0000001201e-1f;
+  const float mantissa = polynomial * r * r + r + 1.0f;
+  uint32_t bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  const uint32_t exponent = (bits + 127u) << 23;  // the low bits of `shifted` hold n
+  float power;
+  std::memcpy(&power, &exponent, sizeof(power));
+  return x < kSmallest ? 0.0f : mantissa * power;
+#endif
+}
+
+PUMLC_HOST_DEVICE double exp_nonpositive(double x) { return ::exp(x); }
+
+PUMLC_HOST_DEVICE float log1p(float x) { return ::log1pf(x); }
+PUMLC_HOST_DEVICE double log1p(double x) { return ::log1p(x); }
+
+PUMLC_HOST_DEVICE float log(float x) { return ::logf(x); }
+PUMLC_HOST_DEVICE double log(double x) { return ::log(x); }
+
+PUMLC_HOST_DEVICE float pow(float x, float y) { return ::powf(x, y); }
+PUMLC_HOST_DEVICE double pow(double x, double y) { return ::pow(x, y); }
+
+PUMLC_HOST_DEVICE float sqrt(float x) { return ::sqrtf(x); }
+PUMLC_HOST_DEVICE double sqrt(double x) { return ::sqrt(x); }
+
+PUMLC_HOST_DEVICE float abs(float x) { return ::fabsf(x); }
+PUMLC_HOST_DEVICE double abs(double x) { return ::fabs(x); }
+
+// sigma(x) and sigma(-x) = 1 - sigma(x), each to full relative accuracy.
+template <typename T>
+struct SigmoidPair {
+  T p;  // sigma(x)
+  T q;  // sigma(-x)
+};
+
+template <typename T>
+PUMLC_HOST_DEVICE SigmoidPair<T> sigmoid_pair(T x) {
+  const T e = exp_nonpositive(-abs(x));
+  const T larger = T(1) / (T(1) + e);
+  const T smaller = e * larger;
+  return x >= T(0) ? SigmoidPair<T>{larger, smaller} : SigmoidPair<T>{smaller, larger};
+}
+
+// log sigma(x); finite wherever x is.
+template <typename T>
+PUMLC_HOST_DEVICE T log_sigmoid(T x) {
+  return (x < T(0) ? x : T(0)) - log1p(exp_nonpositive(-abs(x)));
+}
+
+}  // namespace pumlc::math
