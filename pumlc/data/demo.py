@@ -1,7 +1,7 @@
 """A demo set drawn by the project itself: real JPEG files and COCO annotations, for trying a training run.
 
 ``python -m pumlc.data.demo FOLDER`` writes it in the layout of COCO 2014, so that training on it takes the
-same path as training on COCO. Pictures are about 320 by 240 pixels, show up to five objects of ten kinds on textured
+same path as training on COCO. Pictures are about 320 by 240 pixels, show up to four objects of eight kinds on textured
 backgrounds, and are the same bytes for the same seed and version of Pillow.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pumlc.data.demo_drawing import KINDS, Placed, picture
+from pumlc.data.demo_drawing import Placed, picture
+from pumlc.data.demo_shapes import KINDS
 from pumlc.errors import InputError, require
 
 FORMAT = 1  # to be raised when the drawing changes, so that an old set is not taken for a new one
@@ -41,7 +42,7 @@ def write_demo(root: str | os.PathLike, *, seed: int = 0, train: int = 960, test
     if _is_complete(root, record):
         print(f"Demo set: {train} + {test} pictures are already in {root}.")
         return root
-    print(f"Demo set: drawing {train} + {test} pictures into {root} (about half a minute).", flush=True)
+    print(f"Demo set: drawing {train} + {test} pictures into {root}.", flush=True)
     partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
     try:
         for number, (split, count) in enumerate((("train2014", train), ("val2014", test))):
@@ -109,7 +110,7 @@ def _draw(rng: np.random.RandomState) -> tuple[np.ndarray, list[Placed]]:
     shown = shown or [rng.randint(len(KINDS))]
     kinds = [*shown, *(kind for kind in shown if rng.random_sample() < 0.2)]
     rng.shuffle(kinds)
-    return picture(width, height, kinds[:5], rng)
+    return picture(width, height, kinds[:4], rng)
 
 
 def main() -> int:

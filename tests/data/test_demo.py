@@ -11,7 +11,7 @@ import pytest
 
 from pumlc.data import demo, demo_drawing, load_splits
 from pumlc.data.demo import write_demo
-from pumlc.data.demo_drawing import KINDS
+from pumlc.data.demo_shapes import KINDS
 from pumlc.errors import InputError
 
 pytest.importorskip("pycocotools")
