@@ -1,4 +1,4 @@
-"""The training augmentation as data: which order, which region of each image, which flips, for one epoch.
+"""The augmentation as data: which order, which region of each image, which flips, for one epoch.
 
 Everything random about an epoch is drawn here, by NumPy, for all images at once. An epoch is therefore a pure
 function of the seed and its number: the same on any number of ranks, with any batch size, resumed at any step.
@@ -94,6 +94,16 @@ def plan_epoch(augmentation: Augmentation, count: int, *, seed: int, epoch: int)
         start=(start / scale).astype(np.float32),
         end=((start + side[:, None]) / scale).astype(np.float32),
         mirror=((for_flip >> np.uint64(11)) * 2.0**-53 < augmentation.flip).astype(np.int32),
+    )
+
+
+def whole_images(count: int) -> EpochPlan:
+    """The plan of an evaluation: every image whole, upright, in the order of the files."""
+    return EpochPlan(
+        order=np.arange(count),
+        start=np.zeros((count, 2), dtype=np.float32),
+        end=np.ones((count, 2), dtype=np.float32),
+        mirror=np.zeros(count, dtype=np.int32),
     )
 
 

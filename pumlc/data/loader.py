@@ -5,17 +5,15 @@ Labels stay on the device and are gathered by row there; only file names go thro
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pumlc.data.augmentation import Augmentation, plan_epoch
-from pumlc.data.pipeline import evaluation_pipeline, train_pipeline
-from pumlc.data.reader import ImageReader
+from pumlc.data.augmentation import Augmentation, EpochPlan, plan_epoch, whole_images
+from pumlc.data.reader import ImageReader, Request
 from pumlc.errors import InputError
 
 
@@ -38,7 +36,6 @@ class _Loader:
         self,
         paths: Sequence[str | os.PathLike[str]],
         labels: np.ndarray | torch.Tensor,
-        build: Callable,
         *,
         batch_size: int,
         image_size: int,
@@ -73,21 +70,26 @@ class _Loader:
         self.device = device
         self.rank = rank
         self.world_size = world_size
-        decode_options = {"device": device, "threads": threads, "hw_decoder_load": hw_decoder_load}
-        build = functools.partial(
-            build, batch_size=batch_size, image_size=image_size, dtype=dtype, prefetch=prefetch, **decode_options
+        self._reader = ImageReader(
+            paths,
+            batch_size=batch_size,
+            image_size=image_size,
+            device=device,
+            threads=threads,
+            dtype=dtype,
+            prefetch=prefetch,
+            hw_decoder_load=hw_decoder_load,
         )
-        self._reader = ImageReader(paths, device, build, decode_options)
 
-    def _batches(self, rows: list[np.ndarray], *inputs: np.ndarray) -> Iterator[Batch]:
-        """One batch for each array of rows; ``inputs`` [N, ...] are the graph's other inputs for all images."""
-        if not rows:
+    def _batches(self, plan: EpochPlan, rows: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """One batch for each array of rows, regions and flips as planned."""
+        if len(rows) == 0:
             return
         # All indices go to the device at once, before the first step: no step waits for a copy.
         indices = torch.from_numpy(np.concatenate(rows)).to(self.device).split([len(batch) for batch in rows])
-        images = self._reader.read((batch, *(array[batch] for array in inputs)) for batch in rows)
-        for index, image in zip(indices, images, strict=True):
-            yield Batch(image, self.labels[index], index)
+        requests = (Request(batch, plan.start[batch], plan.end[batch], plan.mirror[batch]) for batch in rows)
+        for index, images in zip(indices, self._reader.read(requests), strict=True):
+            yield Batch(images, self.labels[index], index)
 
 
 class TrainLoader(_Loader):
@@ -133,7 +135,6 @@ class TrainLoader(_Loader):
         super().__init__(
             paths,
             labels,
-            train_pipeline,
             batch_size=batch_size,
             image_size=augmentation.image_size,
             device=device,
@@ -163,7 +164,7 @@ class TrainLoader(_Loader):
         plan = plan_epoch(self.augmentation, len(self.paths), seed=self.seed, epoch=epoch)
         steps = plan.order[: len(self) * self.world_size * self.batch_size]
         share = steps.reshape(len(self), self.world_size, self.batch_size)[start_step:, self.rank]
-        return self._batches(list(share), plan.start, plan.end, plan.mirror)
+        return self._batches(plan, share)
 
 
 class EvaluationLoader(_Loader):
@@ -193,7 +194,6 @@ class EvaluationLoader(_Loader):
         super().__init__(
             paths,
             labels,
-            evaluation_pipeline,
             batch_size=batch_size,
             image_size=image_size,
             device=device,
@@ -204,12 +204,14 @@ class EvaluationLoader(_Loader):
             prefetch=prefetch,
             hw_decoder_load=hw_decoder_load,
         )
-        self._rows = np.arange(rank, len(paths), world_size)
+        self._plan = whole_images(len(paths))
+        share = self._plan.order[rank::world_size]
+        self._rows = [share[first : first + batch_size] for first in range(0, len(share), batch_size)]
 
     def __len__(self) -> int:
         """Batches on this rank."""
-        return -(-len(self._rows) // self.batch_size)
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[Batch]:
         """A new pass over this rank's images."""
-        return self._batches([self._rows[i : i + self.batch_size] for i in range(0, len(self._rows), self.batch_size)])
+        return self._batches(self._plan, self._rows)

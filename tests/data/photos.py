@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pumlc.data.pipeline import MEAN, STD
 
@@ -41,6 +41,16 @@ def write_photos(folder: Path, count: int, **size: int) -> list[Path]:
 def grey_levels(images: torch.Tensor) -> np.ndarray:
     """Normalised [B, 3, H, W] back to [B, H, W, 3] float64 in 0..255."""
     return (images.double().cpu().permute(0, 2, 3, 1).numpy() * STD + MEAN) * 255
+
+
+def pillow_region(picture: Image.Image, start, end, size: int, mirror: int = 0) -> Image.Image:
+    """The region of ``picture``, edges rounded to whole pixels, resized and mirrored by Pillow."""
+    (top, bottom), (left, right) = (
+        [int(np.floor(share * extent + 0.5)) for share in shares]
+        for shares, extent in zip(zip(start, end, strict=True), (picture.height, picture.width), strict=True)
+    )
+    region = picture.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BICUBIC)
+    return ImageOps.mirror(region) if mirror else region
 
 
 def difference(image: np.ndarray, reference: Image.Image) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photos import CLOSE, difference, grey_levels, on_each_device, photo, write_photos
+from photos import CLOSE, difference, grey_levels, on_each_device, photo, pillow_region, write_photos
 from PIL import Image, ImageOps
 
 from pumlc.data.augmentation import Augmentation, plan_epoch
@@ -80,11 +80,8 @@ def test_train_images_are_the_planned_regions(paths, device):
     plan = plan_epoch(loader.augmentation, COUNT, seed=5, epoch=2)
     for batch in loader.epoch(2):
         for image, row in zip(grey_levels(batch.images), batch.index.tolist(), strict=True):
-            picture = Image.open(paths[row])
-            (top, left), (bottom, right) = plan.start[row], plan.end[row]
-            box = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
-            reference = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
-            assert difference(image, ImageOps.mirror(reference) if plan.mirror[row] else reference) < CLOSE
+            reference = pillow_region(Image.open(paths[row]), plan.start[row], plan.end[row], SIZE, plan.mirror[row])
+            assert difference(image, reference) < CLOSE
 
 
 @on_each_device
