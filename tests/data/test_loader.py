@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photos import CLOSE, difference, grey_levels, on_each_device, photo, pillow_region, write_photos
 from PIL import Image, ImageOps
 
 from pumlc.data.augmentation import Augmentation, plan_epoch
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.errors import InputError
+from tests.data.photos import CLOSE, difference, grey_levels, on_each_device, photo, pillow_region, write_photos
 
 SIZE = 56
 COUNT = 23

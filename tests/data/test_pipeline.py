@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from photos import CLOSE, difference, grey_levels, on_each_device, photo, pillow_region, write_photos
 from PIL import Image, ImageOps
 
 from pumlc.data.pipeline import image_pipeline, region_pipeline
+from tests.data.photos import CLOSE, difference, grey_levels, on_each_device, photo, pillow_region, write_photos
 
 SIZE = 96
 WHOLE = ((0, 0), (1, 1))

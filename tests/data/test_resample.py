@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from photos import CLOSE, difference, grey_levels, photo
 from PIL import Image
 
 from pumlc.data.resample import Resampler
+from tests.data.photos import CLOSE, difference, grey_levels, photo
 
 SIZE = 48
 
