@@ -49,7 +49,7 @@ def test_full_disk(tmp_path, monkeypatch, save):
 @pytest.mark.parametrize("buffering", [0, 8192])
 def test_full_disk_as_torch_meets_it(buffering):
     with pytest.raises((OSError, RuntimeError)) as caught:  # noqa: PT012
-        file = open("/dev/full", "wb", buffering=buffering)
+        file = open("/dev/full", "wb", buffering=buffering)  # noqa: SIM115
         torch.save({"value": torch.zeros(100_000)}, file)
     assert checkpoint.disk_error(caught.value).errno == errno.ENOSPC
 

@@ -1,0 +1,45 @@
+"""What a log line says, and that the first bad batch is the one that is kept."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pumlc.engine.distributed import World
+from pumlc.engine.monitor import Monitor
+from pumlc.methods import Step
+
+LABELS = torch.tensor([[1, 0]], dtype=torch.int8)
+
+
+def step(loss: float) -> Step:
+    return Step(torch.tensor(loss), torch.full((1, 2), loss))
+
+
+def test_window():
+    monitor = Monitor(World(torch.device("cpu")), batch_size=8)
+    for number, loss in enumerate((1.0, 2.0, 6.0), 1):
+        monitor.add(number, step(loss), LABELS)
+    monitor.waited(0.25)
+    window = monitor.read(stop=False)
+    assert (window.loss, window.images, window.stop, window.bad_step) == (3.0, 24, False, None)
+    assert window.wait == pytest.approx(0.25 / window.seconds)
+    monitor.add(4, step(5.0), LABELS)
+    window = monitor.read(stop=True)
+    assert (window.loss, window.images, window.stop) == (5.0, 8, True)
+    assert monitor.bad_batch() is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_first_bad_batch_is_kept(bad):
+    monitor = Monitor(World(torch.device("cpu")), batch_size=1)
+    monitor.add(1, step(1.0), LABELS)
+    monitor.add(2, Step(torch.tensor(bad), torch.tensor([[7.0, 8.0]])), LABELS + 1)
+    monitor.add(3, step(math.nan), LABELS)
+    monitor.add(4, step(1.0), LABELS)
+    assert monitor.read(stop=False).bad_step == 2
+    logits, labels = monitor.bad_batch()
+    assert logits.tolist() == [[7.0, 8.0]]
+    assert torch.equal(labels, LABELS + 1)

@@ -1,0 +1,101 @@
+"""train.py as it is typed: exit statuses, messages, and two processes under torchrun."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pumlc.errors import MissingPackageError
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--backbone", "test_resnet", "--image-size", "32", "--threads", "1", "--device", "cpu", "--log-every", "1"]
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Calls train.py's main with these arguments, in this process."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        return module.main()
+
+    return call
+
+
+def read_log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train("csv", "--data", picture_table, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY) == 0
+    assert read_log(run)[-1]["event"] == "end"
+    assert f"Try next: python -m pumlc.predict {run} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["csv", "--data", "nowhere", "--out", "{out}"], "nowhere"),
+        (["cvs"], "Did you mean csv?"),
+        (["csv", "--data", "{data}", "--out", "{out}", "--backbone", "resnet81"], "Near names: "),
+        (["csv", "--data", "{data}", "--out", "{out}", "--batch-size", "1000"], "larger than the training data"),
+        (["pumlc-coco14", "--data", "{data}", "--out", "{out}"], "annotations"),
+        (["--resume", "{out}"], "no run folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(train, picture_table, tmp_path, capsys, arguments, message):
+    out = tmp_path / "run"
+    assert train(*(argument.format(data=picture_table, out=out) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_diverged_run_is_status_1(train, picture_table, tmp_path, capsys):
+    arguments = ["csv", "--data", picture_table, "--lr", "1e30", "--batch-size", 5, "--out", tmp_path / "run", *TINY]
+    assert train(*arguments) == 1
+    assert capsys.readouterr().err.startswith("error: the loss of step ")
+
+
+def test_missing_package_is_status_2(train, picture_table, monkeypatch, capsys):
+    def missing(*arguments):
+        raise MissingPackageError("This needs the package timm. Install it with: pip install timm")
+
+    monkeypatch.setattr("pumlc.engine.trainer.fit", missing)
+    assert train("csv", "--data", picture_table) == 2
+    assert "pip install timm" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(train, picture_table, tmp_path):
+    shared = ["csv", "--data", picture_table, "--steps", 4, "--no-train-all", *TINY]
+    alone, two = tmp_path / "alone", tmp_path / "two"
+    assert train(*shared, "--batch-size", 8, "--out", alone) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [*torchrun, ROOT / "train.py", *shared, "--batch-size", 4, "--out", two]
+    done = subprocess.run(
+        list(map(str, arguments)), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Run folder: ") == 1
+
+    logs = [read_log(run) for run in (alone, two)]
+    kinds = [[event["event"] for event in log] for log in logs]
+    assert kinds[1] == kinds[0]
+    losses = [[event["loss"] for event in log if event["event"] == "train"] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert len(losses[0]) == 4
+    assert logs[1][0]["processes"] == 2
+    assert logs[1][-1]["mAP"] == pytest.approx(logs[0][-1]["mAP"], abs=0.5)
