@@ -1,0 +1,151 @@
+"""Images per second of TrainLoader against torchvision's DataLoader with Pillow: same files, regions and cores.
+
+    python -m bench.data [--images FOLDER] [--device cuda] [--out bench/results/MACHINE.jsonl]
+
+It first proves that both produce the same pictures, then times whole epochs in turns (A B C, A B C, ...) and prints
+the median and the range of the ratios within a turn: on a busy machine only those mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.data_baseline import PillowDataset, pillow_loader, write_photographs
+from pumlc.data.augmentation import Augmentation, plan_epoch
+from pumlc.data.loader import TrainLoader
+from pumlc.data.pipeline import STD
+
+BAR = 3.0
+"""Wanted: this many times the images per second of the usual way, on a CPU."""
+
+IMAGES = 256
+"""Images per epoch; a smaller set of files is repeated."""
+
+ONE_RESAMPLE, TWO_RESAMPLES = 1.0, 6.0
+"""Largest mean absolute difference, in grey levels of 255, that counts as the same picture. Two resamples blur more
+than one, and TrainLoader rounds regions to whole pixels: 3 to 5 are seen. Another region or flip makes 20 and more."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure on generated photographs and on real ones where there are some; 1 when a ratio misses the bar."""
+    parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--images", type=Path, help="folder of JPEG files, searched whole; default: see PUMLC_TEST_DATA"
+    )
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where batches come out")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="threads, and workers")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="append a JSON line for each set of files to this file")
+    options = parser.parse_args(arguments)
+
+    test_data = Path(os.environ.get("PUMLC_TEST_DATA", Path(__file__).parents[2] / "shared/data"))
+    real = sorted((options.images or test_data / "coco_native").rglob("*.jpg"))
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        results.append(compare("generated 640x480", write_photographs(Path(folder), 64), options))
+        if real:
+            results.append(compare(real[0].parents[1].name, real, options))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        with options.out.open("a") as file:
+            file.writelines(json.dumps(result) + "\n" for result in results)
+    return 0 if options.device.type != "cpu" or all(result["ratio"] >= BAR for result in results) else 1
+
+
+def compare(name: str, files: list[Path], options: argparse.Namespace) -> dict:
+    """Prove equality on ``files``, then time; prints a table and returns what the JSON line holds."""
+    paths = (files * -(-IMAGES // len(files)))[:IMAGES]
+    augmentation = Augmentation()
+    loader = TrainLoader(
+        paths,
+        np.zeros((len(paths), 1), dtype=np.int8),
+        batch_size=options.batch_size,
+        augmentation=augmentation,
+        device=options.device,
+        threads=options.cores,
+    )
+    plan = plan_epoch(augmentation, len(paths), seed=loader.seed, epoch=0)
+    published, one_resample = (
+        pillow_loader(
+            PillowDataset(paths, augmentation, plan, one_resample=one_resample),
+            batch_size=options.batch_size,
+            workers=options.cores,
+        )
+        for one_resample in (False, True)
+    )
+    kilobytes = statistics.mean(path.stat().st_size for path in files) / 1000
+    print(f"{name}: {len(files)} files of {kilobytes:.0f} kB, {options.cores} cores, batches of {options.batch_size}")
+    differences = [
+        same_pictures((batch.images for batch in loader.epoch(0)), baseline, limit)
+        for baseline, limit in ((published, TWO_RESAMPLES), (one_resample, ONE_RESAMPLE))
+    ]
+
+    contenders: dict[str, Callable[[], Iterable]] = {
+        "TrainLoader": lambda: loader.epoch(0),
+        "torchvision, as published": lambda: published,
+        "torchvision, one resample": lambda: one_resample,
+    }
+    turns = [
+        {who: images_per_second(epoch, options) for who, epoch in contenders.items()} for _ in range(options.turns)
+    ]
+    medians = {who: statistics.median(turn[who] for turn in turns) for who in contenders}
+    ratios = {who: sorted(turn["TrainLoader"] / turn[who] for turn in turns) for who in contenders}
+    for who in contenders:
+        low, middle, high = ratios[who][0], statistics.median(ratios[who]), ratios[who][-1]
+        print(f"  {who:26} {medians[who]:7.1f} img/s    TrainLoader is x {middle:.2f} ({low:.2f} to {high:.2f})")
+    print(f"  mean difference in grey levels: {differences[0]:.2f} as published, {differences[1]:.2f} one resample")
+    return {
+        "benchmark": "data",
+        "files": name,
+        "device": torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else cpu_name(),
+        "cores": options.cores,
+        "batch_size": options.batch_size,
+        "images_per_second": {who: round(rate, 1) for who, rate in medians.items()},
+        "ratio": round(statistics.median(ratios["torchvision, as published"]), 2),
+        "ratio_range": [round(ratios["torchvision, as published"][end], 2) for end in (0, -1)],
+        "difference": round(differences[0], 3),
+        "versions": {
+            package: version(package) for package in ("torch", "torchvision", "pillow", "nvidia-dali-cuda130")
+        },
+    }
+
+
+def same_pictures(images: Iterable[torch.Tensor], others: Iterable[torch.Tensor], limit: float) -> float:
+    """Mean absolute difference over an epoch in grey levels; ends the program if any batch exceeds the limit."""
+    grey = 255 * torch.tensor(STD)[:, None, None]
+    differences = [float(((a.cpu() - b).abs() * grey).mean()) for a, b in zip(images, others, strict=True)]
+    if max(differences) > limit:
+        sys.exit(f"Not the same pictures: a batch differs by {max(differences):.2f} grey levels, {limit} allowed.")
+    return statistics.mean(differences)
+
+
+def images_per_second(epoch: Callable[[], Iterable], options: argparse.Namespace) -> float:
+    """One whole epoch, filling the queues included."""
+    began = time.perf_counter()
+    steps = sum(1 for _ in epoch())
+    if options.device.type == "cuda":
+        torch.cuda.synchronize(options.device)
+    return steps * options.batch_size / (time.perf_counter() - began)
+
+
+def cpu_name() -> str:
+    """The processor's name as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
