@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest_plugins = ["pictures"]
+pytest_plugins = ["tests.pictures"]
 
 
 @pytest.fixture(params=["cpu", "cuda"])

@@ -49,7 +49,7 @@ def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys
         (["cvs"], "Did you mean csv?"),
         (["csv", "--data", "{data}", "--out", "{out}", "--backbone", "resnet81"], "Near names: "),
         (["csv", "--data", "{data}", "--out", "{out}", "--batch-size", "1000"], "larger than the training data"),
-        (["pumlc-coco14", "--data", "{data}", "--out", "{out}"], "annotations"),
+        (["pumlc-coco14", "--data", "{data}", "--out", "{out}"], "train2014"),
         (["--resume", "{out}"], "no run folder"),
     ],
 )
