@@ -42,8 +42,8 @@ def find_cuda_home() -> Path | None:
                 seen.append(f"{home} (CUDA {release[1]}.{release[2]})" if release else str(home))
     if mode == "1":
         raise SystemExit(
-            f"PUMLC_CUDA=1: no nvcc for CUDA {torch.version.cuda} (torch {torch.__version__}) in CUDA_HOME, on the PATH "
-            f"or in site-packages; found {', '.join(seen) or 'none'}. Install it with `make install`, or set CUDA_HOME."
+            f"PUMLC_CUDA=1: torch {torch.__version__} needs nvcc of CUDA {torch.version.cuda}; CUDA_HOME, the PATH and "
+            f"site-packages have {', '.join(seen) or 'none'}. Install it with `make install`, or set CUDA_HOME."
         )
     return None
 

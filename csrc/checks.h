@@ -9,35 +9,31 @@ namespace pumlc {
 inline void check_logits(const at::Tensor& logits) {
   TORCH_CHECK_VALUE(logits.dim() == 2, "logits: got shape ", logits.sizes(), ", wanted [B, C]");
   const auto dtype = logits.scalar_type();
-  TORCH_CHECK_TYPE(
-      dtype == at::kDouble || dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
-      "logits: got dtype ", dtype, ", wanted float64, float32, bfloat16 or float16");
+  TORCH_CHECK_TYPE(dtype == at::kDouble || dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
+                   "logits: got dtype ", dtype, ", wanted float64, float32, bfloat16 or float16");
 }
 
 // labels [B, C] int8, beside logits [B, C]
 inline void check_labels(const at::Tensor& labels, const at::Tensor& logits) {
   TORCH_CHECK_VALUE(labels.device() == logits.device(), "labels: got device ", labels.device(),
                     ", wanted that of logits, ", logits.device());
-  TORCH_CHECK_VALUE(labels.sizes() == logits.sizes(), "labels: got shape ", labels.sizes(),
-                    ", wanted that of logits, ", logits.sizes());
-  TORCH_CHECK_TYPE(labels.scalar_type() == at::kChar, "labels: got dtype ", labels.scalar_type(),
-                   ", wanted int8");
+  TORCH_CHECK_VALUE(labels.sizes() == logits.sizes(), "labels: got shape ", labels.sizes(), ", wanted that of logits, ",
+                    logits.sizes());
+  TORCH_CHECK_TYPE(labels.scalar_type() == at::kChar, "labels: got dtype ", labels.scalar_type(), ", wanted int8");
 }
 
 inline void check_not_empty(const at::Tensor& logits) {
-  TORCH_CHECK_VALUE(
-      logits.numel() > 0, "logits: got shape ", logits.sizes(),
-      ", wanted at least one row and one class: the statistics of an empty batch are undefined");
+  TORCH_CHECK_VALUE(logits.numel() > 0, "logits: got shape ", logits.sizes(),
+                    ", wanted at least one row and one class: the statistics of an empty batch are undefined");
 }
 
 // tensor [...] of the given shape and dtype, on the device of logits
-inline void check_like(const char* name, const at::Tensor& tensor, at::IntArrayRef shape,
-                       at::ScalarType dtype, const at::Tensor& logits) {
+inline void check_like(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype,
+                       const at::Tensor& logits) {
   TORCH_CHECK_VALUE(tensor.device() == logits.device(), name, ": got device ", tensor.device(),
                     ", wanted that of logits, ", logits.device());
   TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": got shape ", tensor.sizes(), ", wanted ", shape);
-  TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, name, ": got dtype ", tensor.scalar_type(), ", wanted ",
-                   dtype);
+  TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, name, ": got dtype ", tensor.scalar_type(), ", wanted ", dtype);
 }
 
 // The dtype that sums are taken and statistics given in.

@@ -22,8 +22,7 @@ TORCH_LIBRARY(pumlc, m) {
   m.def(
       "pu_probability_sums(Tensor logits, Tensor labels, Tensor moments, float alpha, float min_temperature) "
       "-> Tensor");
-  // sums [2, C] over all parts -> loss [] and statistics [5, C] of the whole batch, gradient [B, C] of this
-  // part
+  // sums [2, C] over all parts -> loss [] and statistics [5, C] of the whole batch, gradient [B, C] of this part
   m.def(
       "pu_finish(Tensor logits, Tensor labels, Tensor moments, Tensor sums, float alpha, float gamma, "
       "float min_temperature, float gradient_scale) -> (Tensor loss, Tensor statistics, Tensor gradient)");

@@ -1,6 +1,5 @@
 // The derivative of pu_loss: the gradient that the forward pass made, times the upstream scalar. Written in
-// C++ because a Python formula costs more than the kernels at the sizes of a training step (0.1 ms at 35 x
-// 80).
+// C++ because a Python formula costs more than the kernels at the sizes of a training step (0.1 ms at 35 x 80).
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -42,9 +41,8 @@ class PuLossFunction : public torch::autograd::Function<PuLossFunction> {
   }
 };
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> pu_loss(const at::Tensor& logits, const at::Tensor& labels,
-                                                       double alpha, double gamma, double min_temperature,
-                                                       bool with_gradient) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> pu_loss(const at::Tensor& logits, const at::Tensor& labels, double alpha,
+                                                       double gamma, double min_temperature, bool with_gradient) {
   const auto out = PuLossFunction::apply(logits, labels, alpha, gamma, min_temperature, with_gradient);
   return {out[0], out[1], out[2]};
 }

@@ -1,5 +1,4 @@
-// The PU-loss ops as the dispatcher sees them: checks, allocation and dtype dispatch, the same for every
-// device.
+// The PU-loss ops as the dispatcher sees them: checks, allocation and dtype dispatch, the same for every device.
 //
 // Backend supplies the kernels:
 //   Guard(tensor)                         makes the tensor's device current
@@ -28,8 +27,7 @@ using Accumulation = std::conditional_t<std::is_same_v<S, double>, double, float
 template <typename Backend>
 class PuLossOp {
  public:
-  using Result =
-      std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // loss [], statistics [5, C], gradient [B, C]
+  using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // loss [], statistics [5, C], gradient [B, C]
 
   static Result pu_loss(const at::Tensor& logits, const at::Tensor& labels, double alpha, double gamma,
                         double min_temperature, bool with_gradient) {
@@ -57,8 +55,8 @@ class PuLossOp {
     return moments;
   }
 
-  static at::Tensor pu_probability_sums(const at::Tensor& logits, const at::Tensor& labels,
-                                        const at::Tensor& moments, double alpha, double min_temperature) {
+  static at::Tensor pu_probability_sums(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& moments,
+                                        double alpha, double min_temperature) {
     const Inputs in(logits, labels);
     check_moments(moments, in);
     const at::Tensor parts = moments.contiguous();
@@ -167,8 +165,7 @@ class PuLossOp {
   }
 
   template <typename S, typename A>
-  static void set_results(PuLossArguments<S, A>& a, at::Tensor& loss, at::Tensor& statistics,
-                          at::Tensor& gradient) {
+  static void set_results(PuLossArguments<S, A>& a, at::Tensor& loss, at::Tensor& statistics, at::Tensor& gradient) {
     a.loss = loss.mutable_data_ptr<A>();
     a.statistics = statistics.mutable_data_ptr<A>();
     a.gradient = gradient.mutable_data_ptr<S>();

@@ -57,12 +57,10 @@ struct Backend {
     const int64_t width = a.columns >= kClassesForWide && a.rows <= kRowsForWide ? kWide : kNarrow;
     const int64_t tiles = (a.columns + width - 1) / width;
     const int64_t tile_elements = std::max<int64_t>(a.rows * width, 1);
-    at::parallel_for(0, tiles, std::max<int64_t>(kGrain / tile_elements, 1),
-                     [&](int64_t first, int64_t last) {
-                       const auto scratch =
-                           c10::GetCPUAllocator()->allocate(a.rows * (width * sizeof(A) + sizeof(uint64_t)));
-                       kernel(a, width, first, last, scratch.get());
-                     });
+    at::parallel_for(0, tiles, std::max<int64_t>(kGrain / tile_elements, 1), [&](int64_t first, int64_t last) {
+      const auto scratch = c10::GetCPUAllocator()->allocate(a.rows * (width * sizeof(A) + sizeof(uint64_t)));
+      kernel(a, width, first, last, scratch.get());
+    });
   }
 
   // In double and in the order of the classes, so that no thread count changes it.

@@ -11,8 +11,8 @@ namespace pumlc::cpu {
 template <typename S, typename A>
 struct PuLossKernels {
   // scratch: rows * (tile_width * sizeof(A) + 8) bytes, aligned to 64
-  using Kernel = void (*)(const PuLossArguments<S, A>&, int64_t tile_width, int64_t first_tile,
-                          int64_t last_tile, void* scratch);
+  using Kernel = void (*)(const PuLossArguments<S, A>&, int64_t tile_width, int64_t first_tile, int64_t last_tile,
+                          void* scratch);
   Kernel fused;
   Kernel moments;
   Kernel probability_sums;

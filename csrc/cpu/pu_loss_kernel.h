@@ -17,8 +17,7 @@ namespace pumlc::cpu::PUMLC_ISA {
 // column near that of a pairwise sum.
 constexpr int64_t kBlock = 32;
 
-// Rows that are asked for ahead of their reading: rows lie whole pages apart, where no hardware prefetcher
-// looks.
+// Rows that are asked for ahead of their reading: rows lie whole pages apart, where no hardware prefetcher looks.
 constexpr int64_t kPrefetch = 8;
 
 // The bits of eight labels, 1 where above 0, lowest address first.
@@ -104,8 +103,7 @@ class PuLossTile {
       const auto merged = math::merge_moments<A>(a_.parts, [&](int64_t part) {
         const A* from = a_.moments + part * math::kPuMomentCount * a_.columns + first_ + j;
         return math::Moments<A>{from[math::kCount * a_.columns], from[math::kMean * a_.columns],
-                                from[math::kSquaredDeviations * a_.columns],
-                                from[math::kPositiveCount * a_.columns]};
+                                from[math::kSquaredDeviations * a_.columns], from[math::kPositiveCount * a_.columns]};
       });
       count_[j] = merged.count;
       mean_[j] = merged.mean;
@@ -181,8 +179,7 @@ class PuLossTile {
       const A* row = values_ + i * W;
       S* to = a_.gradient + i * a_.columns + first_;
       const auto element = [&](int64_t j, bool is_positive) {
-        to[j] =
-            static_cast<S>(math::pu_gradient(row[j], A(1) - row[j], is_positive, unlabelled[j], positive[j]));
+        to[j] = static_cast<S>(math::pu_gradient(row[j], A(1) - row[j], is_positive, unlabelled[j], positive[j]));
       };
       if (width_ == W) {  // a constant width makes straight vector code
         for (int j = 0; j < W; ++j) element(j, false);
@@ -219,8 +216,7 @@ class PuLossTile {
 };
 
 template <typename S, typename A, int W, typename Work>
-void for_tiles(const PuLossArguments<S, A>& arguments, int64_t first, int64_t last, void* scratch,
-               const Work& work) {
+void for_tiles(const PuLossArguments<S, A>& arguments, int64_t first, int64_t last, void* scratch, const Work& work) {
   for (int64_t index = first; index < last; ++index) {
     PuLossTile<S, A, W> tile(arguments, index, scratch);
     work(tile);
@@ -229,8 +225,7 @@ void for_tiles(const PuLossArguments<S, A>& arguments, int64_t first, int64_t la
 
 // A kernel does the same work on every tile of a range; Work is a stateless function object.
 template <typename S, typename A, typename Work>
-void kernel(const PuLossArguments<S, A>& arguments, int64_t tile_width, int64_t first, int64_t last,
-            void* scratch) {
+void kernel(const PuLossArguments<S, A>& arguments, int64_t tile_width, int64_t first, int64_t last, void* scratch) {
   tile_width == 16 ? for_tiles<S, A, 16>(arguments, first, last, scratch, Work())
                    : for_tiles<S, A, 64>(arguments, first, last, scratch, Work());
 }
@@ -277,8 +272,7 @@ struct Finish {
 
 template <typename S, typename A>
 constexpr PuLossKernels<S, A> pu_loss_kernels() {
-  return {kernel<S, A, Fused>, kernel<S, A, TakeMoments>, kernel<S, A, TakeProbabilitySums>,
-          kernel<S, A, Finish>};
+  return {kernel<S, A, Fused>, kernel<S, A, TakeMoments>, kernel<S, A, TakeProbabilitySums>, kernel<S, A, Finish>};
 }
 
 }  // namespace pumlc::cpu::PUMLC_ISA

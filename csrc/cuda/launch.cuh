@@ -24,8 +24,7 @@ struct Device {
     cudaError_t error = cudaGetDevice(&ordinal);
     if (error == cudaSuccess)
       error = cudaDeviceGetAttribute(&device->multiprocessors, cudaDevAttrMultiProcessorCount, ordinal);
-    if (error == cudaSuccess)
-      error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
     device->shared_memory = shared;
     return error;
   }
@@ -33,12 +32,12 @@ struct Device {
 
 // Launches a kernel with dynamic shared memory, more than the default 48 KB included.
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t shared_memory,
-                   cudaStream_t stream, const Arguments&... arguments) {
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t shared_memory, cudaStream_t stream,
+                   const Arguments&... arguments) {
   constexpr int64_t kDefaultLimit = 48 * 1024;
   if (shared_memory > kDefaultLimit) {
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shared_memory));
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_memory));
     if (error != cudaSuccess) return error;
   }
   kernel<<<grid, block, shared_memory, stream>>>(arguments...);

@@ -16,9 +16,7 @@ struct Backend {
     c10::cuda::CUDAGuard guard;
   };
 
-  static at::Tensor empty(at::IntArrayRef shape, const at::TensorOptions& options) {
-    return at::empty(shape, options);
-  }
+  static at::Tensor empty(at::IntArrayRef shape, const at::TensorOptions& options) { return at::empty(shape, options); }
 
   template <typename S, typename A>
   static void fused(const PuLossArguments<S, A>& a) {

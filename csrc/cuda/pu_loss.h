@@ -11,16 +11,14 @@ namespace pumlc::cuda {
 // few classes do not fit in the shared memory of a block: then the three phases below give the same. ticket:
 // one counter in device memory, of any value.
 template <typename S, typename A>
-cudaError_t pu_loss_fused(const PuLossArguments<S, A>& arguments, unsigned* ticket, bool* fits,
-                          cudaStream_t stream);
+cudaError_t pu_loss_fused(const PuLossArguments<S, A>& arguments, unsigned* ticket, bool* fits, cudaStream_t stream);
 
 // Parts that the rows are divided into by the two launchers below.
 cudaError_t pu_loss_splits(int64_t rows, int64_t columns, int64_t* splits);
 
 // workspace: [splits, 4, columns]
 template <typename S, typename A>
-cudaError_t pu_loss_moments(const PuLossArguments<S, A>& arguments, int64_t splits, A* workspace,
-                            cudaStream_t stream);
+cudaError_t pu_loss_moments(const PuLossArguments<S, A>& arguments, int64_t splits, A* workspace, cudaStream_t stream);
 
 // workspace: [splits, 2, columns]
 template <typename S, typename A>

@@ -9,8 +9,7 @@ namespace pumlc::cuda {
 template <int kGroup, typename T>
 __device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
-  for (int offset = kWarpSize / 2; offset >= kGroup; offset /= 2)
-    value += __shfl_xor_sync(kFullWarp, value, offset);
+  for (int offset = kWarpSize / 2; offset >= kGroup; offset /= 2) value += __shfl_xor_sync(kFullWarp, value, offset);
   return value;
 }
 

@@ -70,8 +70,8 @@ struct PuClass {
 };
 
 template <typename T>
-PUMLC_HOST_DEVICE PuClass<T> pu_class(T temperature, T count, T positives, T probability_sum,
-                                      T log_probability_sum, T gamma) {
+PUMLC_HOST_DEVICE PuClass<T> pu_class(T temperature, T count, T positives, T probability_sum, T log_probability_sum,
+                                      T gamma) {
   constexpr T kEpsilon = T(1e-10);
   const T mean_probability = probability_sum / count;
   const T weight = pow(mean_probability, gamma);

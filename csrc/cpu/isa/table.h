@@ -1,7 +1,6 @@
 // Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
 // have set the compiler's target and named PUMLC_ISA. Only headers whose functions are inlined or live in
-// namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong
-// one.
+// namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
 #include "../kernels.h"
 #include "../pu_loss_kernel.h"
 
