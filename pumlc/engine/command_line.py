@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> Config:
 
 def _flags(arguments: list[str], default: Config, preset: str) -> Config:
     tyro = require("tyro")
-    presets = "\n".join(f"{name:13} {preset.summary}" for name, preset in PRESETS.items())
+    presets = "\n\n".join(f"{name}: {preset.summary}." for name, preset in PRESETS.items())
     description = (
         "Train a multi-label image classifier from incomplete labels.\n\n"
         f"The first word chooses the preset (default: {DEFAULT_PRESET}):\n\n{presets}\n\n"

@@ -64,10 +64,13 @@ def load_data(config: Config, world: World) -> Data:
 
 
 def use_threads(config: Config, world: World) -> int:
-    """Give this process its share of the machine's cores and return it."""
+    """Give this process its share of the machine's cores; returns how many of them shall decode pictures.
+
+    On a CPU the network needs them all, and decoding is a small part of the work.
+    """
     threads = config.threads or max(1, cores() // world.local_size)
     torch.set_num_threads(threads)
-    return threads
+    return threads if world.device.type == "cuda" else max(1, threads // 2)
 
 
 def build_model(config: Config, train: Dataset, world: World) -> tuple[Classifier, str | None]:

@@ -56,7 +56,7 @@ class Trainer:
         self.request = StopRequest()
         self.run_folder = Path(config.out)
         self.console = Console(world.is_main)
-        self.threads = use_threads(config, world)
+        threads = use_threads(config, world)
         self.precision = choose_precision(config.precision, world.device)
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
@@ -65,9 +65,9 @@ class Trainer:
         train = self.data.splits.train
         self.class_names = train.class_names
         self.model, self.warning = build_model(config, train, world)
-        self.loader = train_loader(config, self.data, world, self.threads, self.precision.images)
+        self.loader = train_loader(config, self.data, world, threads, self.precision.images)
         self.held_out = {
-            split.split: (split, evaluation_loader(config, split, world, self.threads, self.precision.images))
+            split.split: (split, evaluation_loader(config, split, world, threads, self.precision.images))
             for split in (self.data.splits.val, self.data.splits.test)
             if split is not None
         }
@@ -338,7 +338,7 @@ class Trainer:
             f"{self.data.summary()}\n"
             f"model: {self.config.backbone}, {sum(p.numel() for p in parameters) / 1e6:.1f} M parameters, "
             f"{trained / 1e6:.1f} M of them trained\n"
-            f"on: {processes}{self.world.device.type}, {self.precision.name}, {self.threads} threads; "
+            f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
         if self.warning:
