@@ -105,7 +105,8 @@ def compare(name: str, files: list[Path], options: argparse.Namespace) -> dict:
     ratios = {who: sorted(turn["TrainLoader"] / turn[who] for turn in turns) for who in contenders}
     for who in contenders:
         low, middle, high = ratios[who][0], statistics.median(ratios[who]), ratios[who][-1]
-        print(f"  {who:26} {medians[who]:7.1f} img/s    TrainLoader is x {middle:.2f} ({low:.2f} to {high:.2f})")
+        factor = "" if who == "TrainLoader" else f"    TrainLoader is {middle:.2f} x ({low:.2f} to {high:.2f})"
+        print(f"  {who:26} {medians[who]:7.1f} img/s{factor}")
     print(f"  mean difference in grey levels: {differences[0]:.2f} as published, {differences[1]:.2f} one resample")
     return {
         "benchmark": "data",
