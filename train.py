@@ -8,24 +8,21 @@ from __future__ import annotations
 import os
 import sys
 
+from pumlc.engine import DivergedError
+from pumlc.engine.command_line import parse
 from pumlc.errors import InputError, MissingPackageError
 
 
 def main() -> int:
-    rank = f"[process {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
     try:
-        from pumlc.engine import DivergedError
-        from pumlc.engine.command_line import parse
-        from pumlc.engine.trainer import fit
+        config = parse(sys.argv[1:])
+        from pumlc.engine.trainer import fit  # after the words are checked: it loads everything else
 
-        try:
-            return fit(parse(sys.argv[1:]))
-        except DivergedError as error:
-            print(f"{rank}error: {error}", file=sys.stderr)
-            return 1
-    except (InputError, MissingPackageError) as error:
-        print(f"{rank}error: {error}", file=sys.stderr)
-        return 2
+        return fit(config)
+    except (InputError, MissingPackageError, DivergedError) as error:
+        process = f"[process {os.environ['RANK']}] " if "RANK" in os.environ else ""
+        print(f"{process}error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, DivergedError) else 2
     except KeyboardInterrupt:
         return 130
 

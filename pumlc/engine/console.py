@@ -71,11 +71,12 @@ class Console:
         if chosen is None or last is None:
             self.say("No held-out split: there is no mAP to report.")
         else:
-            left_out = f"; {chosen.left_out} classes without positives left out" if chosen.left_out else ""
-            self.say(
-                f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} (weights: {kind}); "
-                f"mAP {last.mean_ap:.2f} % with the last weights{left_out}"
-            )
+            text = f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} (weights: {kind})"
+            if chosen is not last:
+                text += f"; mAP {last.mean_ap:.2f} % with the last weights"
+            if chosen.left_out:
+                text += f"; {chosen.left_out} classes without positives left out"
+            self.say(text)
         self.say(f"{rate:.1f} img/s in training, {clock(seconds)} in all")
         if warning:
             self.say(warning)

@@ -111,7 +111,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(device: str) -> Iterator[World]:
+def join(device: str) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone; leave them at the end of the block.
 
     Args:

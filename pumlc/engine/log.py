@@ -29,10 +29,14 @@ class RunLog:
 
     def event(self, name: str, **values: Any) -> None:
         """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
-        if self._file is not None:
-            record = {"event": name, "time": round(time.time(), 3), **values}
+        if self._file is None:
+            return
+        record = {"event": name, "time": round(time.time(), 3), **values}
+        try:
             self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
             self._file.flush()
+        except OSError as error:
+            raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
 
     def close(self) -> None:
         if self._file is not None:

@@ -15,7 +15,7 @@ from pumlc.engine import DivergedError
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_weights
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
-from pumlc.engine.distributed import World, world
+from pumlc.engine.distributed import World, join
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluation import logits_of_split
 from pumlc.engine.interrupt import StopRequest
@@ -42,8 +42,8 @@ def fit(config: Config) -> int:
         InputError: something given cannot be used; nothing was written.
         DivergedError: a loss or a score is not finite.
     """
-    with world(config.device) as here:
-        trainer = Trainer(config, here)
+    with join(config.device) as world:
+        trainer = Trainer(config, world)
         with trainer.request:
             return trainer.run()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pumlc
-from pumlc.engine.distributed import World, choose_device, world
+from pumlc.engine.distributed import World, choose_device, join
 from pumlc.errors import InputError
 
 
@@ -24,7 +24,7 @@ def test_alone():
 
 def test_no_process_group_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with world("cpu") as here:
+    with join("cpu") as here:
         assert here.size == 1
         assert not torch.distributed.is_initialized()
 

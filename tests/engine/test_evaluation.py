@@ -25,10 +25,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from pumlc.engine.distributed import world
+from pumlc.engine.distributed import join
 from test_evaluation import evaluate_test_split
 
-with world("cpu") as here:
+with join("cpu") as here:
     logits = evaluate_test_split(Path(sys.argv[1]), here)
     if here.is_main:
         torch.save(logits, sys.argv[2])
