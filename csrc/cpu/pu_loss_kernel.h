@@ -121,7 +121,7 @@ class PuLossTile {
     std::copy_n(positives_, width_, to + math::kPositiveCount * a_.columns);
   }
 
-  // Replaces the logits by probabilities and sums them, and the log-probabilities at positives.
+  // Replaces the logits by packed probabilities and sums those, and the log-probabilities at positives.
   void take_probabilities() {
     A inverse_temperature[W];
     for (int j = 0; j < W; ++j) {
@@ -136,9 +136,9 @@ class PuLossTile {
         A* row = values_ + i * W;
         for_positives(i, [&](int j) { log_sums[j] += math::log_sigmoid(row[j] * inverse_temperature[j]); });
         for (int j = 0; j < W; ++j) {
-          const A p = math::sigmoid_pair(row[j] * inverse_temperature[j]).p;
-          partial[j] += p;
-          row[j] = p;
+          const auto s = math::sigmoid_pair(row[j] * inverse_temperature[j]);
+          partial[j] += s.p;
+          row[j] = math::pack(s);
         }
       }
       for (int j = 0; j < W; ++j) sums[j] += partial[j];
@@ -179,7 +179,7 @@ class PuLossTile {
       const A* row = values_ + i * W;
       S* to = a_.gradient + i * a_.columns + first_;
       const auto element = [&](int64_t j, bool is_positive) {
-        to[j] = static_cast<S>(math::pu_gradient(row[j], A(1) - row[j], is_positive, unlabelled[j], positive[j]));
+        to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), is_positive, unlabelled[j], positive[j]));
       };
       if (width_ == W) {  // a constant width makes straight vector code
         for (int j = 0; j < W; ++j) element(j, false);
@@ -204,7 +204,7 @@ class PuLossTile {
   const PuLossArguments<S, A>& a_;
   const int64_t first_;
   const int64_t width_;
-  A* const values_;           // [rows, W]: logits, then probabilities
+  A* const values_;           // [rows, W]: logits, then packed probabilities
   uint64_t* const positive_;  // [rows]: bit j is set where class first_ + j is labelled positive
   A count_[W] = {};
   A mean_[W] = {};

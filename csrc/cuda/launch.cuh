@@ -40,8 +40,12 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, int64_t
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_memory));
     if (error != cudaSuccess) return error;
   }
-  kernel<<<grid, block, shared_memory, stream>>>(arguments...);
-  return cudaGetLastError();
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = static_cast<size_t>(shared_memory);
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 }  // namespace pumlc::cuda

@@ -4,7 +4,7 @@
 // needs nothing from other blocks but its place in the final sum. Per block:
 //   1. read    logits and labels once from global memory; logits go to a tile in shared memory, labels to one
 //              bit each; every thread keeps the moments of what it read
-//   2. sum     sigma(z / tau) over the tile, which then holds it instead of z; log sigma(z / tau) at positives
+//   2. sum     sigma(z / tau) over the tile, which then holds that (packed); log sigma(z / tau) at positives
 //   3. finish  the first W lanes work out their class and write its statistics
 //   4. write   the gradient, from the tile
 // The block that finishes step 3 last adds up the class losses, in the order of the classes.
@@ -103,10 +103,10 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
 #pragma unroll 4
   for (int group = at.warp; group < groups; group += at.warps) {
     const A x = static_cast<A>(tile[group * kWarpSize + at.lane]) * inverse_temperature;
-    const A p = math::sigmoid_pair(x).p;
-    if (row_of(group) < rows_of_class) probability_sum += p;
+    const auto s = math::sigmoid_pair(x);
+    if (row_of(group) < rows_of_class) probability_sum += s.p;
     if (positive_bits[group] >> at.lane & 1u) log_probability_sum += math::log_sigmoid(x);
-    tile[group * kWarpSize + at.lane] = static_cast<S>(p);
+    tile[group * kWarpSize + at.lane] = static_cast<S>(math::pack(s));
   }
   block_add<W>(probability_sum, log_probability_sum, reduction);
 
@@ -129,9 +129,9 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
 #pragma unroll 4
   for (int group = at.warp; group < groups; group += at.warps) {
     if (row_of(group) >= rows) break;  // only the last group has rows that do not exist
-    const A p = static_cast<A>(tile[group * kWarpSize + at.lane]);
+    const auto s = math::unpack(static_cast<A>(tile[group * kWarpSize + at.lane]));
     const bool is_positive = positive_bits[group] >> at.lane & 1u;
-    *to = static_cast<S>(math::pu_gradient(p, A(1) - p, is_positive, unlabelled, positive));
+    *to = static_cast<S>(math::pu_gradient(s, is_positive, unlabelled, positive));
     to += step;
   }
 }

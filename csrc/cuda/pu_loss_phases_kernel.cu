@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kPhaseThreads) finish_kernel(const PuLossArgum
       for (int64_t i = share.begin + at.warp; i < share.end; i += kPhaseWarps) {
         const auto s = math::sigmoid_pair(static_cast<A>(a.logits[i * a.logits_stride + c]) * inverse_temperature);
         a.gradient[i * a.columns + c] =
-            static_cast<S>(math::pu_gradient(s.p, s.q, a.labels[i * a.labels_stride + c] > 0, unlabelled, positive));
+            static_cast<S>(math::pu_gradient(s, a.labels[i * a.labels_stride + c] > 0, unlabelled, positive));
       }
     }
   }

@@ -77,6 +77,31 @@ PUMLC_HOST_DEVICE SigmoidPair<T> sigmoid_pair(T x) {
   return x >= T(0) ? SigmoidPair<T>{larger, smaller} : SigmoidPair<T>{smaller, larger};
 }
 
+PUMLC_HOST_DEVICE bool has_sign(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits < 0;
+}
+PUMLC_HOST_DEVICE bool has_sign(double x) {
+  int64_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits < 0;
+}
+
+// Both members of a pair in one number, to its full relative accuracy: the smaller one, with a sign (on zero too)
+// where that is sigma(-x).
+template <typename T>
+PUMLC_HOST_DEVICE T pack(const SigmoidPair<T>& pair) {
+  return pair.p < pair.q ? pair.p : -pair.q;
+}
+
+template <typename T>
+PUMLC_HOST_DEVICE SigmoidPair<T> unpack(T packed) {
+  const T smaller = abs(packed);
+  const T larger = T(1) - smaller;
+  return has_sign(packed) ? SigmoidPair<T>{larger, smaller} : SigmoidPair<T>{smaller, larger};
+}
+
 // log sigma(x); finite wherever x is.
 template <typename T>
 PUMLC_HOST_DEVICE T log_sigmoid(T x) {

@@ -84,10 +84,10 @@ PUMLC_HOST_DEVICE PuClass<T> pu_class(T temperature, T count, T positives, T pro
           positives > T(0) ? T(1) / (positives * temperature) : T(0)};
 }
 
-// dL/dz of one element; p = sigma(z / tau), q = 1 - p.
+// dL/dz of one element with sigma(z / tau) = s.p.
 template <typename T>
-PUMLC_HOST_DEVICE T pu_gradient(T p, T q, bool is_positive, T unlabelled, T positive) {
-  return q * (p * unlabelled - (is_positive ? positive : T(0)));
+PUMLC_HOST_DEVICE T pu_gradient(const SigmoidPair<T>& s, bool is_positive, T unlabelled, T positive) {
+  return s.q * (s.p * unlabelled - (is_positive ? positive : T(0)));
 }
 
 }  // namespace pumlc::math
