@@ -106,9 +106,9 @@ template <typename A>
 __global__ void add_splits_kernel(const A* partial, int64_t splits, int64_t count, A* sums) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  A sum = A(0);
+  double sum = 0.0;  // the splits may be many, and a float would lose a bit or two over them
   for (int64_t split = 0; split < splits; ++split) sum += partial[split * count + i];
-  sums[i] = sum;
+  sums[i] = static_cast<A>(sum);
 }
 
 // Phase 3: loss and statistics by the blocks of the first share, gradient of 32 classes by a share of the rows.
