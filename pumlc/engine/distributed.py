@@ -162,3 +162,21 @@ def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torc
 def cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def random_states(world: World) -> dict[str, list]:
+    """The state of every process's generators, for a checkpoint."""
+    on_gpu = world.device.type == "cuda"
+    return {
+        "cpu": world.gather(torch.get_rng_state()),
+        "cuda": world.gather(torch.cuda.get_rng_state() if on_gpu else None),
+    }
+
+
+def restore_random_state(world: World, states: dict[str, list]) -> None:
+    """Put this process's generators back, where the number of processes is the one of :func:`random_states`."""
+    if len(states["cpu"]) != world.size:
+        return
+    torch.set_rng_state(states["cpu"][world.rank])
+    if world.device.type == "cuda" and states["cuda"][world.rank] is not None:
+        torch.cuda.set_rng_state(states["cuda"][world.rank])

@@ -15,7 +15,7 @@ from pumlc.engine import DivergedError
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_weights
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
-from pumlc.engine.distributed import World, join
+from pumlc.engine.distributed import World, join, random_states, restore_random_state
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluation import logits_of_split
 from pumlc.engine.interrupt import StopRequest
@@ -102,14 +102,16 @@ class Trainer:
             windows = self._train_epoch(epoch)
             images += sum(window.images for window in windows)
             training_seconds += sum(window.seconds for window in windows)
-            stopping = windows[-1].stop
-            if stopping and self.step < self.last_step and self.step % self.steps_per_epoch:
+            stopping = windows[-1].stop and self.step < self.last_step
+            self._share_buffers()
+            if stopping and self.step % self.steps_per_epoch:
+                self._save()
                 return self._stop()
             scores = self._evaluate_epoch()
             self._save()
             eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
             self.console.epoch(epoch + 1, self.config.epochs, windows, self.selection_split, scores, eta)
-            if stopping and self.step < self.last_step:
+            if stopping:
                 return self._stop()
         if scores is None:  # resumed after the last step
             scores = self._evaluate_epoch()
@@ -161,6 +163,12 @@ class Trainer:
         self.monitor.add(self.step, step, batch.labels)
         return lr
 
+    def _share_buffers(self) -> None:
+        """Average the BatchNorm statistics, which each process moves on by its own share of the images."""
+        self.world.mean(self.model.moving_buffers())
+        if self.average is not None:
+            self.world.mean(self.average.buffers())
+
     def _log_line(self, epoch: int, lr: float) -> Window:
         window = self.monitor.read(self.request.received)
         if window.bad_step is not None:
@@ -206,9 +214,6 @@ class Trainer:
 
     def _evaluate_epoch(self) -> dict[str, Scores]:
         """Evaluate, and keep the weights: the best on val, or the last ones where nothing may be selected on."""
-        self.world.mean(self.model.moving_buffers())
-        if self.average is not None:
-            self.world.mean(self.average.buffers())
         split, epoch = self.selection_split, self.epoch_of_last_step
         if split is None:
             self._save_weights(self.final_weights, epoch)
@@ -248,7 +253,8 @@ class Trainer:
             OF1=model.of1,
             OF1_ema=ema and ema.of1,
             classes_without_positives=model.left_out,
-            AP=dict(zip(self.class_names, (ema or model).ap, strict=True)),
+            AP=dict(zip(self.class_names, model.ap, strict=True)),
+            AP_ema=ema and dict(zip(self.class_names, ema.ap, strict=True)),
             seconds=round(time.perf_counter() - start, 3),
         )
         return scores
@@ -281,10 +287,6 @@ class Trainer:
         self.world.copy_from_main(self.model.state_dict().values())
 
     def _save(self) -> None:
-        random = {
-            "cpu": self.world.gather(torch.get_rng_state()),
-            "cuda": self.world.gather(torch.cuda.get_rng_state() if self.world.device.type == "cuda" else None),
-        }
         state = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -294,7 +296,7 @@ class Trainer:
             "average": self.average and self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
-            "random": random,
+            "random": random_states(self.world),
         }
         folder = self.run_folder / "checkpoints"
         path = self.world.on_main(lambda: save_checkpoint(folder, self.step, state))
@@ -322,22 +324,14 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.step, self.best = state["step"], state["best"]
-        random = state["random"]
-        if len(random["cpu"]) == self.world.size:
-            torch.set_rng_state(random["cpu"][self.world.rank])
-            if self.world.device.type == "cuda" and random["cuda"][self.world.rank] is not None:
-                torch.cuda.set_rng_state(random["cuda"][self.world.rank])
+        restore_random_state(self.world, state["random"])
 
     # Beginning and end
 
     def _introduce(self) -> None:
-        parameters = list(self.model.parameters())
-        trained = sum(p.numel() for p in parameters if p.requires_grad)
         processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
         self.console.say(
-            f"{self.data.summary()}\n"
-            f"model: {self.config.backbone}, {sum(p.numel() for p in parameters) / 1e6:.1f} M parameters, "
-            f"{trained / 1e6:.1f} M of them trained\n"
+            f"{self.data.summary()}\n{self.model.summary()}\n"
             f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
@@ -359,20 +353,21 @@ class Trainer:
         )
 
     def _stop(self) -> int:
-        self._save()
         self.log.event("interrupted", step=self.step)
         self.console.stopped(self.run_folder)
         return INTERRUPTED
 
     def _finish(self, last: dict[str, Scores], rate: float, seconds: float) -> None:
         """Report on the test split where there is one: with the best weights on val, and with the last ones."""
-        split, kind, last_scores = self.selection_split, self.final_weights, last.get(self.final_weights)
-        chosen = last_scores
-        if split == "val" and "test" in self.held_out:
-            split, kind = "test", f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
-            last_scores = self._evaluate("test", self.epoch_of_last_step)[self.final_weights]
+        split, kind = self.selection_split, self.final_weights
+        last_scores = chosen = last.get(self.final_weights)
+        if split == "val":
+            kind = f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
+            if "test" in self.held_out:
+                split = "test"
+                last_scores = self._evaluate(split, self.epoch_of_last_step)[self.final_weights]
             self._load_best()
-            chosen = self._evaluate("test", self.best["epoch"], best=True)["model"]
+            chosen = self._evaluate(split, self.best["epoch"], best=True)["model"]
         self.log.event(
             "end",
             split=split,

@@ -65,6 +65,12 @@ class Classifier(nn.Module):
         norms = (module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
         return [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
 
+    def summary(self) -> str:
+        """One line for the person at the console."""
+        total = sum(p.numel() for p in self.parameters())
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return f"model: {self.backbone_name}, {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
+
     def _freeze_below_last_stage(self) -> None:
         """Leave gradients to the last stage and to what the backbone registers after it (its final norm)."""
         stages = getattr(self.backbone, "feature_info", None)

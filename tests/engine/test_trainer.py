@@ -158,6 +158,14 @@ def test_nothing_is_selected_on_the_test_split(config, picture_table, tmp_path):
     assert not torch.equal(kept["head.weight"], state["model"]["head.weight"])
 
 
+def test_no_test_split(config, picture_table, tmp_path):
+    config = dataclasses.replace(config, data=without_split(picture_table, tmp_path / "data", "test"))
+    assert fit(config) == 0
+    end = events(config, "end")[0]
+    assert end["split"] == "val"
+    assert end["mAP"] == pytest.approx(end["best_on_val"]["mAP"])
+
+
 def test_nothing_held_out_and_no_average(config, picture_table, tmp_path, capsys):
     data = without_split(picture_table, tmp_path / "data", "val", "test")
     config = dataclasses.replace(config, data=data, ema_decay=0.0, epochs=1)
