@@ -1,0 +1,70 @@
+"""From settings to data: what is drawn, read and dropped, and how it is summed up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pumlc.data import demo
+from pumlc.data.dropping import keep_proportion
+from pumlc.engine.distributed import World
+from pumlc.engine.presets import PRESETS
+from pumlc.engine.setup import load_data, use_threads
+
+ALONE = World(torch.device("cpu"))
+
+
+@pytest.fixture
+def config(picture_table: Path):
+    return dataclasses.replace(PRESETS["csv"].config, data=str(picture_table))
+
+
+def test_demo_is_drawn_where_it_is_absent(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "write_demo", functools.partial(demo.write_demo, train=12, test=6))
+    config = dataclasses.replace(PRESETS["demo"].config, data=str(tmp_path / "demo"))
+    data = load_data(config, ALONE)
+    assert (len(data.splits.train), data.splits.val, len(data.splits.test)) == (12, None, 6)
+    assert (tmp_path / "demo" / "annotations" / "instances_train2014.json").is_file()
+    assert data.splits.train.num_classes == 8
+    assert 0 < np.count_nonzero(data.observed) < data.observed.size
+
+
+def test_all_labels(config):
+    data = load_data(config, ALONE)
+    assert np.array_equal(data.observed, data.splits.train.labels)
+    first, second = data.summary().splitlines()
+    assert first == "data: csv, 26 train + 7 val + 9 test images, 4 classes"
+    assert second.startswith("labels: 104 of 104 kept (100.0%)")
+    assert second.endswith("; 1 classes have no positive label")
+
+
+def test_dropped_labels_leave_the_true_ones(config):
+    data = load_data(dataclasses.replace(config, prob=0.4), ALONE)
+    labels = data.splits.train.labels
+    assert np.array_equal(data.observed, keep_proportion(labels, 0.4))
+    assert np.count_nonzero(labels) == labels.size
+
+
+def test_single_positive_goes_before_prob(config):
+    data = load_data(dataclasses.replace(config, prob=0.4, single_positive=True, seed=3), ALONE)
+    assert (data.observed == 1).sum(1).tolist() == [1] * 26
+    assert (data.observed >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("threads", "local_size", "network", "decoding"), [(4, 1, 4, 2), (1, 1, 1, 1), (None, 2, 3, 1), (None, 16, 1, 1)]
+)
+def test_processes_share_the_cores(config, monkeypatch, threads, local_size, network, decoding):
+    monkeypatch.setattr("pumlc.engine.setup.cores", lambda: 6)
+    before = torch.get_num_threads()
+    try:
+        world = World(torch.device("cpu"), local_size=local_size)
+        assert use_threads(dataclasses.replace(config, threads=threads), world) == decoding
+        assert torch.get_num_threads() == network
+    finally:
+        torch.set_num_threads(before)
