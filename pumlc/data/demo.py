@@ -25,7 +25,7 @@ SHAPES = ((320, 240), (320, 214), (352, 264), (300, 300), (240, 320), (214, 320)
 RECORD = "demo.json"
 
 
-def write_demo(root: str | os.PathLike, *, seed: int = 0, train: int = 960, test: int = 240) -> Path:
+def write_demo(root: str | os.PathLike, *, seed: int = 0, train: int = 1200, test: int = 240) -> Path:
     """Draw the demo set into the folder ``root``, or say that it is there already.
 
     The set appears under its name only when it is complete. Returns the folder.

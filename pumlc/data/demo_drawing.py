@@ -69,14 +69,14 @@ def background(width: int, height: int, rng: np.random.RandomState) -> np.ndarra
         pattern = 0.7 * warp + 0.7 * _noise(rng, width, height, (96, 160))
     blend = 1 / (1 + np.exp(-1.2 * pattern))[..., None]
     first = rng.uniform(0.15, 0.85, 3)
-    first += 0.7 * (first.mean() - first)  # duller than the objects
-    second = np.clip(first + rng.uniform(-0.15, 0.15) + rng.uniform(-0.08, 0.08, 3), 0, 1)
+    first += 0.8 * (first.mean() - first)  # duller than the objects
+    second = np.clip(first + rng.uniform(-0.15, 0.15) + rng.uniform(-0.05, 0.05, 3), 0, 1)
     return second.astype(np.float32) + (first - second).astype(np.float32) * blend + _grain(rng, width, height, 0.04)
 
 
 def _sprite(kind: int, radius: float, rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
     """One object on its own: coverage and share of the accent colour, both float32 [h, w] in [0, 1]."""
-    pen = Pen(radius, angle=math.radians(rng.uniform(-20, 20)), stretch=math.exp(rng.uniform(-0.15, 0.15)))
+    pen = Pen(radius, angle=math.radians(rng.uniform(-15, 15)), stretch=math.exp(rng.uniform(-0.1, 0.1)))
     KINDS[kind].shape(pen, rng)
     coverage, accent = (
         np.asarray(layer.reduce(SUPERSAMPLING)) / np.float32(255) for layer in (pen.coverage, pen.accent)
@@ -89,17 +89,16 @@ def _sprite(kind: int, radius: float, rng: np.random.RandomState) -> tuple[np.nd
 def _colours(kind: int, behind: np.ndarray, rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
     """Main and accent colour [3] for an object, which stand out from the mean colour ``behind`` it.
 
-    Most objects have about the usual hue of their kind and the others any, and hues are shared between
-    kinds: colour is a hint, only the shape tells the kinds apart.
+    Most objects have about the usual hue of their kind and the others any, and the usual hues lie so close that
+    they overlap: colour is a hint, the shape tells the kinds apart.
     """
-    typical = rng.random_sample() < 0.7
+    typical = rng.random_sample() < 0.9
     candidates = []
     for _ in range(4):
-        hue = KINDS[kind].hue + rng.normal(0, 0.05) if typical else rng.random_sample()
-        candidates.append(colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.5, 1), rng.uniform(0.25, 1)))
+        hue = KINDS[kind].hue + rng.normal(0, 0.04) if typical else rng.random_sample()
+        candidates.append(colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.65, 1), rng.uniform(0.55, 1)))
     main = max(candidates, key=lambda colour: np.abs(colour - behind).sum())
-    shift = 0.4 if np.mean(main) < 0.5 else -0.4
-    return np.array(main), np.clip(np.array(main) + shift + rng.uniform(-0.15, 0.15, 3), 0, 1)
+    return np.array(main), np.clip(np.array(main) + KINDS[kind].accent + rng.uniform(-0.1, 0.1, 3), 0, 1)
 
 
 class _Layout:
@@ -147,7 +146,7 @@ def picture(
     layout = _Layout(width, height)
     placed: list[int] = []
     for kind in kinds:
-        radius = min(width, height) * math.exp(rng.uniform(math.log(0.2), math.log(0.34)))
+        radius = min(width, height) * math.exp(rng.uniform(math.log(0.22), math.log(0.38)))
         coverage, accent = _sprite(kind, radius, rng)
         place = layout.place(coverage > 0.5, rng)
         if place is not None:

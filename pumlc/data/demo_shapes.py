@@ -127,21 +127,29 @@ def _umbrella(pen: Pen, rng: np.random.RandomState) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of the demo set: the share of pictures that show it, its usual hue (in turns) and its shape."""
+    """A class of the demo set: what it usually looks like, and how often it is seen.
+
+    Attributes:
+        frequency: share of the pictures that show it.
+        hue: usual hue, in turns.
+        accent: how much lighter its second colour is than its first, negative for darker.
+        shape: draws it.
+    """
 
     name: str
     frequency: float
     hue: float
+    accent: float
     shape: Callable[[Pen, np.random.RandomState], None]
 
 
 KINDS = (
-    Kind("fish", 0.36, 0.55, _fish),
-    Kind("leaf", 0.32, 0.32, _leaf),
-    Kind("star", 0.28, 0.15, _star),
-    Kind("house", 0.25, 0.04, _house),
-    Kind("ring", 0.22, 0.11, _ring),
-    Kind("kite", 0.20, 0.72, _kite),
-    Kind("mushroom", 0.18, 0.98, _mushroom),
-    Kind("umbrella", 0.16, 0.87, _umbrella),
+    Kind("fish", 0.36, 0.52, -0.25, _fish),
+    Kind("leaf", 0.34, 0.33, 0.35, _leaf),
+    Kind("star", 0.31, 0.18, -0.35, _star),
+    Kind("house", 0.28, 0.07, -0.4, _house),
+    Kind("ring", 0.25, 0.12, 0.45, _ring),
+    Kind("kite", 0.22, 0.65, -0.35, _kite),
+    Kind("mushroom", 0.20, 0.98, 0.5, _mushroom),
+    Kind("umbrella", 0.18, 0.82, -0.3, _umbrella),
 )
