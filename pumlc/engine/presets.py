@@ -47,7 +47,16 @@ DEFAULT_PRESET = "demo"
 PRESETS = {
     "demo": Preset(
         "drawn pictures, 30 % of the labels, from scratch: minutes on a CPU",
-        replace(_SCRATCH, data="demo_data", layout="demo", prob=0.3),
+        replace(
+            _SCRATCH,
+            data="demo_data",
+            layout="demo",
+            prob=0.3,
+            backbone="resnet10t",
+            image_size=64,
+            batch_size=16,
+            pct_start=0.2,
+        ),
     ),
     "csv": Preset("your own pictures and a table of labels, from scratch", _SCRATCH),
     "pumlc-coco14": Preset("MS-COCO 2014, 10 % of the labels, as published", _COCO14),
