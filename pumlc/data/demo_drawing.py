@@ -17,8 +17,8 @@ from pumlc.data.demo_shapes import KINDS, SUPERSAMPLING, Pen
 from pumlc.errors import require
 
 Window = tuple[slice, slice]  # rows, columns
-MIN_SEEN = 0.75  # share of an object that later ones leave in sight
-MIN_INSIDE = 0.8  # share of an object that is within the picture
+MIN_SEEN = 0.85  # share of an object that later ones leave in sight
+MIN_INSIDE = 0.85  # share of an object that is within the picture
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _colours(kind: int, behind: np.ndarray, rng: np.random.RandomState) -> tuple
     Most objects have about the usual hue of their kind and the others any, and the usual hues lie so close that
     they overlap: colour is a hint, the shape tells the kinds apart.
     """
-    typical = rng.random_sample() < 0.9
+    typical = rng.random_sample() < 0.92
     candidates = []
     for _ in range(4):
         hue = KINDS[kind].hue + rng.normal(0, 0.04) if typical else rng.random_sample()
@@ -113,7 +113,7 @@ class _Layout:
         """Where in the picture, and which part of it, an object of ``shape`` (bool [h, w]) is; None if nowhere."""
         (height, width), (h, w), size = self.owner.shape, shape.shape, np.count_nonzero(shape)
         for _ in range(20):
-            top, left = (int(rng.uniform(-0.12 * s, f - 0.88 * s)) for s, f in ((h, height), (w, width)))
+            top, left = (int(rng.uniform(-0.1 * s, f - 0.9 * s)) for s, f in ((h, height), (w, width)))
             y, x = max(top, 0), max(left, 0)
             view = slice(y, min(top + h, height)), slice(x, min(left + w, width))
             part = slice(y - top, view[0].stop - top), slice(x - left, view[1].stop - left)
