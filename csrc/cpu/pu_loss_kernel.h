@@ -17,8 +17,8 @@ namespace pumlc::cpu::PUMLC_ISA {
 // column near that of a pairwise sum.
 constexpr int64_t kBlock = 32;
 
-// Rows that are asked for ahead of their reading: rows lie whole pages apart, where no hardware prefetcher looks.
-constexpr int64_t kPrefetch = 8;
+// Rows that are asked for ahead of their use: rows lie whole pages apart, where no hardware prefetcher looks.
+constexpr int64_t kPrefetch = 32;
 
 // The bits of eight labels, 1 where above 0, lowest address first.
 inline uint64_t positive_bits(const int8_t* labels) {
@@ -50,9 +50,8 @@ class PuLossTile {
       uint64_t bits = 0;
       if (width_ == W) {
         if (i + kPrefetch < a_.rows) {
-          for (size_t byte = 0; byte < W * sizeof(S); byte += 64)
-            __builtin_prefetch(reinterpret_cast<const char*>(logits + kPrefetch * a_.logits_stride) + byte);
-          __builtin_prefetch(labels + kPrefetch * a_.labels_stride);
+          prefetch_row<0>(logits + kPrefetch * a_.logits_stride);
+          prefetch_row<0>(labels + kPrefetch * a_.labels_stride);
         }
         for (int j = 0; j < W; ++j) row[j] = static_cast<A>(logits[j]);
         for (int j = 0; j < W; j += 8) bits |= positive_bits(labels + j) << j;
@@ -138,7 +137,7 @@ class PuLossTile {
         for (int j = 0; j < W; ++j) {
           const auto s = math::sigmoid_pair(row[j] * inverse_temperature[j]);
           partial[j] += s.p;
-          row[j] = math::pack(s);
+          row[j] = s.packed;
         }
       }
       for (int j = 0; j < W; ++j) sums[j] += partial[j];
@@ -182,6 +181,7 @@ class PuLossTile {
         to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), is_positive, unlabelled[j], positive[j]));
       };
       if (width_ == W) {  // a constant width makes straight vector code
+        if (i + kPrefetch < a_.rows) prefetch_row<1>(to + kPrefetch * a_.columns);
         for (int j = 0; j < W; ++j) element(j, false);
       } else {
         for (int64_t j = 0; j < width_; ++j) element(j, false);
@@ -191,6 +191,14 @@ class PuLossTile {
   }
 
  private:
+  // Asks for the cache lines of W elements; kWrite is 1 where they will be written.
+  template <int kWrite, typename T>
+  static void prefetch_row(const T* row) {
+    const char* bytes = reinterpret_cast<const char*>(row);
+    for (size_t at = 0; at < W * sizeof(T); at += 64) __builtin_prefetch(bytes + at, kWrite);
+    __builtin_prefetch(bytes + W * sizeof(T) - 1, kWrite);  // a row that begins within a line ends in one more
+  }
+
   template <typename F>
   void for_blocks(const F& f) const {
     for (int64_t begin = 0; begin < a_.rows; begin += kBlock) f(begin, std::min(begin + kBlock, a_.rows));

@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
     const auto s = math::sigmoid_pair(x);
     if (row_of(group) < rows_of_class) probability_sum += s.p;
     if (positive_bits[group] >> at.lane & 1u) log_probability_sum += math::log_sigmoid(x);
-    tile[group * kWarpSize + at.lane] = static_cast<S>(math::pack(s));
+    tile[group * kWarpSize + at.lane] = static_cast<S>(s.packed);
   }
   block_add<W>(probability_sum, log_probability_sum, reduction);
 

@@ -62,20 +62,8 @@ PUMLC_HOST_DEVICE double sqrt(double x) { return ::sqrt(x); }
 PUMLC_HOST_DEVICE float abs(float x) { return ::fabsf(x); }
 PUMLC_HOST_DEVICE double abs(double x) { return ::fabs(x); }
 
-// sigma(x) and sigma(-x) = 1 - sigma(x), each to full relative accuracy.
-template <typename T>
-struct SigmoidPair {
-  T p;  // sigma(x)
-  T q;  // sigma(-x)
-};
-
-template <typename T>
-PUMLC_HOST_DEVICE SigmoidPair<T> sigmoid_pair(T x) {
-  const T e = exp_nonpositive(-abs(x));
-  const T larger = T(1) / (T(1) + e);
-  const T smaller = e * larger;
-  return x >= T(0) ? SigmoidPair<T>{larger, smaller} : SigmoidPair<T>{smaller, larger};
-}
+PUMLC_HOST_DEVICE float copysign(float magnitude, float sign) { return ::copysignf(magnitude, sign); }
+PUMLC_HOST_DEVICE double copysign(double magnitude, double sign) { return ::copysign(magnitude, sign); }
 
 PUMLC_HOST_DEVICE bool has_sign(float x) {
   int32_t bits;
@@ -88,18 +76,28 @@ PUMLC_HOST_DEVICE bool has_sign(double x) {
   return bits < 0;
 }
 
-// Both members of a pair in one number, to its full relative accuracy: the smaller one, with a sign (on zero too)
-// where that is sigma(-x).
+// sigma(x) and sigma(-x) = 1 - sigma(x), each to full relative accuracy.
 template <typename T>
-PUMLC_HOST_DEVICE T pack(const SigmoidPair<T>& pair) {
-  return pair.p < pair.q ? pair.p : -pair.q;
+struct SigmoidPair {
+  T p;       // sigma(x)
+  T q;       // sigma(-x)
+  T packed;  // both in one number: the smaller one, with a sign (on zero too) where that is sigma(-x)
+};
+
+template <typename T>
+PUMLC_HOST_DEVICE SigmoidPair<T> sigmoid_pair(T x) {
+  const T e = exp_nonpositive(-abs(x));
+  const T larger = T(1) / (T(1) + e);
+  const T smaller = e * larger;
+  return {x >= T(0) ? larger : smaller, x >= T(0) ? smaller : larger, copysign(smaller, -x)};
 }
 
 template <typename T>
 PUMLC_HOST_DEVICE SigmoidPair<T> unpack(T packed) {
   const T smaller = abs(packed);
   const T larger = T(1) - smaller;
-  return has_sign(packed) ? SigmoidPair<T>{larger, smaller} : SigmoidPair<T>{smaller, larger};
+  const bool negative = has_sign(packed);
+  return {negative ? larger : smaller, negative ? smaller : larger, packed};
 }
 
 // log sigma(x); finite wherever x is.
