@@ -40,7 +40,16 @@ _PUBLISHED = Config(
     pct_start=0.2,
     sync_statistics=False,
 )
-_COCO14 = replace(_PUBLISHED, epochs=41, batch_size=35, lr=1e-4, ema_decay=0.9997, alpha=1.0, gamma=0.55)
+_COCO14 = replace(
+    _PUBLISHED,
+    include_unannotated=True,  # the published masks were drawn over all images
+    epochs=41,
+    batch_size=35,
+    lr=1e-4,
+    ema_decay=0.9997,
+    alpha=1.0,
+    gamma=0.55,
+)
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
 
 DEFAULT_PRESET = "demo"

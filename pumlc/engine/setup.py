@@ -25,7 +25,7 @@ class Data:
     observed: np.ndarray  # [N, C] int8, what is left of the training labels
 
     def summary(self) -> str:
-        """Two lines for the person at the console."""
+        """What a person at the console should know, a line each."""
         train, labels = self.splits.train, self.splits.train.labels
         sizes = [f"{len(split)} {split.split}" for split in (train, self.splits.val, self.splits.test) if split]
         known, kept = np.count_nonzero(labels), np.count_nonzero(self.observed)
@@ -35,7 +35,7 @@ class Data:
             f"labels: {kept} of {known} kept ({kept / max(known, 1):.1%}), {(self.observed == 1).sum()} positive"
             + (f"; {without} classes have no positive label" if without else ""),
         )
-        return "\n".join(lines)
+        return "\n".join((*lines, *train.notes))
 
 
 def load_data(config: Config, world: World) -> Data:
