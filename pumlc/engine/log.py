@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+import pumlc
 from pumlc.engine.config import Config
 from pumlc.errors import InputError
 
-PACKAGES = ("pumlc", "torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
+PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
 
 
 class RunLog:
@@ -77,7 +78,7 @@ def start_run_folder(run: Path, config: Config) -> None:
 
 def write_environment(run: Path) -> None:
     """``environment.json``: what one needs to know to repeat the run, of the machine that ran last."""
-    versions = {}
+    versions = {"pumlc": pumlc.__version__}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
