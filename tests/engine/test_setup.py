@@ -37,10 +37,11 @@ def test_demo_is_drawn_where_it_is_absent(tmp_path, monkeypatch):
 def test_all_labels(config):
     data = load_data(config, ALONE)
     assert np.array_equal(data.observed, data.splits.train.labels)
-    first, second = data.summary().splitlines()
+    first, second, zeros = data.summary().splitlines()
     assert first == "data: csv, 26 train + 7 val + 9 test images, 4 classes"
     assert second.startswith("labels: 104 of 104 kept (100.0%)")
     assert second.endswith("; 1 classes have no positive label")
+    assert zeros == data.splits.train.notes[0]  # what 0 means in this table
 
 
 def test_dropped_labels_leave_the_true_ones(config):
