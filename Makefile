@@ -48,6 +48,7 @@ $(STAMP): pyproject.toml
 	@$(SYSTEM_PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
 	  { echo "error: $(SYSTEM_PYTHON) is older than Python 3.10; name a newer one: make SYSTEM_PYTHON=python3.12 ..."; exit 1; }
 	$(SYSTEM_PYTHON) -m venv $(VENV)
+	@echo "installing what pyproject.toml asks for: torch alone is some gigabytes"
 	$(RUN) .ci/requirements.py > $(VENV)/requirements.txt
 	$(RUN) -m pip install --quiet --upgrade setuptools wheel -r $(VENV)/requirements.txt
 	touch $@
@@ -63,6 +64,7 @@ ifneq ($(PUMLC_CUDA),0)
 	fi
 endif
 endif
-	$(RUN) setup.py --quiet build_ext --inplace
-	$(RUN) -c "import pumlc; print('pumlc:', pumlc.build_info())"
-	@mkdir -p build && rm -f build/.built-* && touch $@
+	@mkdir -p build && echo "compiling the kernels: a few minutes (what the compilers say: build/build.log)"
+	@$(RUN) setup.py --quiet build_ext --inplace > build/build.log 2>&1 || { tail -n 40 build/build.log; exit 1; }
+	@$(RUN) -c "import pumlc; print('pumlc:', pumlc.build_info())"
+	@rm -f build/.built-* && touch $@
