@@ -39,7 +39,7 @@ check-gpu: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(dir $(RUN))clang-format --dry-run --Werror $(FILES)
+	$(if $(PYTHON),,$(VENV)/bin/)clang-format --dry-run --Werror $(FILES)
 
 clean:
 	rm -rf build $(VENV) pumlc/_C*.so
@@ -60,7 +60,8 @@ ifneq ($(PUMLC_CUDA),0)
 	@version=$$($(RUN) -c "import torch; print(torch.version.cuda or '')"); \
 	if [ -n "$$version" ] && ! PUMLC_CUDA=1 $(RUN) setup.py --version > /dev/null 2>&1; then \
 	  echo "no nvcc for CUDA $$version here: installing its wheels"; \
-	  $(RUN) -m pip install --quiet "nvidia-cuda-nvcc==$$version.*" "nvidia-nvvm==$$version.*" "nvidia-cuda-crt==$$version.*"; \
+	  $(RUN) -m pip install --quiet "nvidia-cuda-nvcc==$$version.*" "nvidia-nvvm==$$version.*" "nvidia-cuda-crt==$$version.*" \
+	    || [ "$(PUMLC_CUDA)" != 1 ]; \
 	fi
 endif
 endif

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-# small enough for a tool that slows a kernel a hundredfold, and with every path of the kernels among them
-SANITIZED = "cuda and (exact or phases) and float32 and (one or primes or COCO or tall or column)"
+# small enough for a tool that slows a kernel a hundredfold, and with every width and path of the kernels among them
+SANITIZED = "cuda and (exact or phases) and float32 and (one or primes or COCO or tall or column or blocks)"
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Images per second of TrainLoader against torchvision's DataLoader with Pillow: same files, regions and cores.
 
-    python -m bench.data [--images FOLDER] [--device cuda] [--out bench/results/MACHINE.jsonl]
+    python -m bench.data [--images FOLDER] [--device cuda] [--out FILE.jsonl]
 
 It first proves that both produce the same pictures, then times whole epochs in turns (A B C, A B C, ...) and prints
 the median and the range of the ratios within a turn: on a busy machine only those mean something.
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from bench.data_baseline import PillowDataset, pillow_loader, write_photographs
+from bench.timing import device_name, results_path
 from pumlc.data.augmentation import Augmentation, plan_epoch
 from pumlc.data.loader import TrainLoader
 from pumlc.data.pipeline import STD
@@ -48,8 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="threads, and workers")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="append a JSON line for each set of files to this file")
+    parser.add_argument("--out", type=Path, help="results file to append to; default: bench/results/<device>.jsonl")
     options = parser.parse_args(arguments)
+    options.out = options.out or results_path(options.device)
 
     test_data = Path(os.environ.get("PUMLC_TEST_DATA", Path(__file__).parents[2] / "shared/data"))
     real = sorted((options.images or test_data / "coco_native").rglob("*.jpg"))
@@ -58,10 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
         results.append(compare("generated 640x480", write_photographs(Path(folder), 64), options))
         if real:
             results.append(compare(real[0].parents[1].name, real, options))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("a") as file:
-            file.writelines(json.dumps(result) + "\n" for result in results)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.open("a") as file:
+        file.writelines(json.dumps(result) + "\n" for result in results)
     return 0 if options.device.type != "cpu" or all(result["ratio"] >= BAR for result in results) else 1
 
 
@@ -111,7 +112,7 @@ def compare(name: str, files: list[Path], options: argparse.Namespace) -> dict:
     return {
         "benchmark": "data",
         "files": name,
-        "device": torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else cpu_name(),
+        "device": device_name(options.device),
         "cores": options.cores,
         "batch_size": options.batch_size,
         "images_per_second": {who: round(rate, 1) for who, rate in medians.items()},
@@ -140,12 +141,6 @@ def images_per_second(epoch: Callable[[], Iterable], options: argparse.Namespace
     if options.device.type == "cuda":
         torch.cuda.synchronize(options.device)
     return steps * options.batch_size / (time.perf_counter() - began)
-
-
-def cpu_name() -> str:
-    """The processor's name as Linux gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 if __name__ == "__main__":

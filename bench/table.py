@@ -37,6 +37,23 @@ def speed_table() -> str:
     return "\n".join(lines if on_gpu else [*lines, NOT_MEASURED])
 
 
+def data_table() -> str:
+    """The newest row of each set of files, per machine."""
+    lines = [
+        "| machine | files | this loader, img/s | torchvision DataLoader with Pillow, img/s | ratio |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for path in sorted(RESULTS.glob("*.jsonl")):
+        newest = {row["files"]: row for row in read(path) if row.get("benchmark") == "data"}
+        for files, row in newest.items():
+            rates = row["images_per_second"]
+            lines.append(
+                f"| {row['device']} | {files} | {rates['TrainLoader']:.0f} | "
+                f"{rates['torchvision, as published']:.0f} | {row['ratio']:.1f} |"
+            )
+    return "\n".join(lines)
+
+
 def accuracy_table() -> str:
     lines = [
         "| data | labels kept | model | test mAP, % | CF1 | OF1 | img/s | precision |",
@@ -54,7 +71,7 @@ def accuracy_table() -> str:
 
 def main() -> None:
     text = README.read_text()
-    for name, table in (("speed", speed_table()), ("accuracy", accuracy_table())):
+    for name, table in (("speed", speed_table()), ("data", data_table()), ("accuracy", accuracy_table())):
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
         text, count = re.subn(pattern, lambda m, table=table: m[1] + table + m[2], text, flags=re.DOTALL)
         if count != 1:

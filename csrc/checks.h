@@ -6,6 +6,7 @@
 
 namespace pumlc {
 
+// logits [B, C]
 inline void check_logits(const at::Tensor& logits) {
   TORCH_CHECK_VALUE(logits.dim() == 2, "logits: got shape ", logits.sizes(), ", wanted [B, C]");
   const auto dtype = logits.scalar_type();
@@ -22,6 +23,7 @@ inline void check_labels(const at::Tensor& labels, const at::Tensor& logits) {
   TORCH_CHECK_TYPE(labels.scalar_type() == at::kChar, "labels: got dtype ", labels.scalar_type(), ", wanted int8");
 }
 
+// logits [B, C]
 inline void check_not_empty(const at::Tensor& logits) {
   TORCH_CHECK_VALUE(logits.numel() > 0, "logits: got shape ", logits.sizes(),
                     ", wanted at least one row and one class: the statistics of an empty batch are undefined");
@@ -36,12 +38,18 @@ inline void check_like(const char* name, const at::Tensor& tensor, at::IntArrayR
   TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, name, ": got dtype ", tensor.scalar_type(), ", wanted ", dtype);
 }
 
-// The dtype that sums are taken and statistics given in.
+inline void check_temperature(double alpha, double min_temperature) {
+  TORCH_CHECK_VALUE(alpha >= 0.0, "alpha: got ", alpha, ", wanted at least 0");
+  TORCH_CHECK_VALUE(min_temperature > 0.0 && min_temperature <= 1.0, "min_temperature: got ", min_temperature,
+                    ", wanted more than 0 and at most 1");
+}
+
+// The dtype that sums are taken and statistics given in; logits [B, C].
 inline at::ScalarType accumulation_type(const at::Tensor& logits) {
   return logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// Unit stride between columns, as the kernels read it; a copy only where the tensor is laid out otherwise.
+// tensor [B, C] with unit stride between columns, as the kernels read it; a copy only where it is laid out otherwise.
 inline at::Tensor with_unit_columns(const at::Tensor& tensor) {
   return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : tensor.contiguous();
 }

@@ -93,7 +93,9 @@ class PuLossOp {
 
   static at::Tensor pu_loss_backward(const at::Tensor& gradient, const at::Tensor& upstream) {
     at::Tensor result = Backend::empty(gradient.sizes(), gradient.options());
-    at::mul_out(result, gradient, upstream);
+    // Of one dimension or more, upstream takes part in the promotion: the product is made in float. As a scalar on
+    // a GPU it would first be rounded to the dtype of the gradient, where a loss scale of 65536 is infinite.
+    at::mul_out(result, gradient, gradient.is_cuda() ? upstream.reshape({1, 1}) : upstream);
     return result;
   }
 
@@ -110,9 +112,15 @@ class PuLossOp {
   class Inputs {
    public:
     Inputs(const at::Tensor& logits, const at::Tensor& labels)
-        : logits_((check_logits(logits), check_labels(labels, logits), with_unit_columns(logits))),
+        : logits_(
+              (check_logits(logits), check_labels(labels, logits), check_classes(logits), with_unit_columns(logits))),
           labels_(with_unit_columns(labels)),
           guard_(logits) {}
+
+    // A part of a batch may have no rows, but there are classes.
+    static void check_classes(const at::Tensor& logits) {
+      TORCH_CHECK_VALUE(logits.size(1) > 0, "logits: got shape ", logits.sizes(), ", wanted at least one class");
+    }
 
     int64_t rows() const { return logits_.size(0); }
     int64_t columns() const { return logits_.size(1); }
@@ -152,6 +160,7 @@ class PuLossOp {
   template <typename S, typename A>
   static void set_scalars(PuLossArguments<S, A>& a, double alpha, double gamma, double min_temperature,
                           double gradient_scale) {
+    check_temperature(alpha, min_temperature);
     a.alpha = static_cast<A>(alpha);
     a.gamma = static_cast<A>(gamma);
     a.min_temperature = static_cast<A>(min_temperature);

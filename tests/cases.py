@@ -82,6 +82,9 @@ CASES = (
     Case("wide tiles with a tail", _random(70, 700)),
     Case("more rows than a wide tile has", _random(2500, 600, positives=0.01)),
     Case("tall", _random(5003, 7)),
+    Case("very tall", _random(9001, 3)),  # more rows than a GPU keeps in shared memory
+    Case("as many classes as make wider blocks", _random(37, 2113)),
+    Case("as many classes as make the widest blocks", _random(37, 4999)),
     Case("padded rows", _map(_random(29, 45), _padded_rows, _padded_rows)),
     Case("every second column", _map(_random(29, 45), _every_second_column, _every_second_column)),
     Case("column-major", _map(_random(29, 45), _column_major, _column_major)),

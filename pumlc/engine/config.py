@@ -110,5 +110,6 @@ _RANGES = (  # field, lowest, highest
     ("gamma", 0.0, _INF),
     ("min_temperature", 1e-6, 1.0),
     ("threads", 1, _INF),
+    ("seed", 0, 2**32 - 1),
     ("log_every", 1, _INF),
 )

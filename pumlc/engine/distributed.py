@@ -37,23 +37,29 @@ class World:
         return dist.group.WORLD if self.size > 1 else None
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add up in place over all processes."""
+        """Add up in place over all processes; a tensor of any shape."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes."""
+        """Replace each tensor, of any shape, by its mean over all processes."""
         if self.size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
                 tensor.div_(self.size)
 
     def min(self, tensor: Tensor) -> Tensor:
-        """Minimum in place over all processes."""
+        """Minimum in place over all processes; a tensor of any shape."""
         if self.size > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
         return tensor
+
+    def any(self, flag: bool) -> bool:
+        """True where the flag is set in some process. The host waits for the answer."""
+        if self.size == 1:
+            return flag
+        return int(self.min(torch.tensor(0 if flag else 1, device=self.device))) == 0
 
     def gather(self, value: T) -> list[T]:
         """A small picklable value of every process, by rank."""
@@ -133,10 +139,9 @@ def join(device: str) -> Iterator[World]:
         dist.init_process_group("nccl", device_id=chosen)
     else:
         dist.init_process_group("gloo")
-    try:
-        yield World(chosen, dist.get_rank(), size, local_size)
-    finally:
-        dist.destroy_process_group()
+    yield World(chosen, dist.get_rank(), size, local_size)
+    # Not after an error: leaving would wait for processes that wait for this one, and hold its message back.
+    dist.destroy_process_group()
 
 
 def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:

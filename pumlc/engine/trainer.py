@@ -54,7 +54,7 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         self.request = StopRequest()
-        self.run_folder = Path(config.out)
+        self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
         self.console = Console(world.is_main)
         threads = use_threads(config, world)
         self.precision = choose_precision(config.precision, world.device)
@@ -138,10 +138,13 @@ class Trainer:
                 self.monitor.waited(time.perf_counter() - asked)
                 lr = self._train_step(batch, epoch)
                 bar.update()
-                # Several processes agree on stopping where they meet anyway: at a log line.
-                stop_alone = self.request.received and self.world.size == 1
-                if self.step % self.config.log_every == 0 or self.step == end or stop_alone:
+                # Several GPUs agree on stopping where the host waits anyway: at a log line. On CPUs steps are long.
+                asking = self.world.size == 1 or self.world.device.type == "cpu"
+                stop = asking and self.world.any(self.request.received)
+                if self.step % self.config.log_every == 0 or self.step == end or stop:
                     windows.append(self._log_line(epoch, lr))
+            if self.step % self.steps_per_epoch == 0:
+                next(batches, None)  # the end of the epoch, seen by the loader, lets it keep its pipeline
         return windows
 
     def _train_step(self, batch: Any, epoch: int) -> float:
@@ -187,7 +190,9 @@ class Trainer:
     def _diverged(self, bad_step: int) -> None:
         bad = self.monitor.bad_batch()
         text = None if bad is None else self.method.explain(*bad, self.class_names)
-        reports = [report for report in self.world.gather(text) if report]
+        at_fault = bad is not None and not bool(torch.isfinite(bad[0]).all())
+        # With shared statistics every process sees a bad loss: those whose own logits are bad come first.
+        reports = [text for _, text in sorted(self.world.gather((not at_fault, text)), key=lambda it: it[0]) if text]
         saved = checkpoints(self.run_folder / "checkpoints")
         self.log.event("diverged", step=bad_step)
         raise DivergedError(

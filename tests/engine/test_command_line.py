@@ -66,6 +66,7 @@ def test_help_has_every_sentence(capsys):
     [
         ("pumlc-coco --data x", "Unknown preset 'pumlc-coco'. Did you mean pumlc-coco14?"),
         ("--prob 1.5", "--prob is 1.5, wanted between 0 and 1."),
+        ("--seed -1", "--seed is -1, wanted between 0 and 4.29497e+09."),
         ("--batch-size 0", "--batch-size is 0, wanted at least 1."),
         ("--epochs 3 --schedule-epochs 2", "less than the 3 epochs"),
         ("--resume nowhere", "nowhere is no run folder"),

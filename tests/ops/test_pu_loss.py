@@ -138,6 +138,17 @@ def test_backward_leaves_what_it_saved(device):
     torch.testing.assert_close(unscaled * 3, kept)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_loss_scale_beyond_the_dtype(dtype, device):
+    logits, labels = CASES[10](dtype, device)
+    logits.requires_grad_()
+    loss = pu_loss(logits, labels)
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (scaled,) = torch.autograd.grad(loss, logits, torch.full_like(loss, 65536.0))  # infinite in float16
+    expected = (gradient.double() * 65536).to(dtype)
+    assert torch.equal(scaled, expected)
+
+
 def test_same_input_same_bits_on_any_number_of_threads(device):
     logits, labels = CASES[9](torch.float32, device)
     threads = torch.get_num_threads()
@@ -187,6 +198,19 @@ def test_module(device):
 def test_bad_arguments_are_named(logits, labels, error, message, device):
     with pytest.raises(error, match=message):
         pu_loss(logits.to(device), labels.to(device))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": -1.0}, "alpha: got -1, wanted at least 0"),
+        ({"min_temperature": 0.0}, "min_temperature: got 0, wanted more than 0 and at most 1"),
+        ({"min_temperature": 2.0}, "min_temperature: got 2"),
+    ],
+)
+def test_bad_constants_are_named(settings, message, device):
+    with pytest.raises(ValueError, match=message):
+        pu_loss(torch.zeros(4, 3, device=device), torch.zeros(4, 3, device=device), **settings)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
