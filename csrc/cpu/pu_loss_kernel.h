@@ -44,7 +44,7 @@ class PuLossTile {
   // Logits and labels [rows, width] -> scratch.
   void read() {
     for (int64_t i = 0; i < a_.rows; ++i) {
-      const S* logits = a_.logits + i * a_.logits_stride + first_;
+      const S* __restrict__ logits = a_.logits + i * a_.logits_stride + first_;
       const int8_t* labels = a_.labels + i * a_.labels_stride + first_;
       A* row = values_ + i * W;
       uint64_t bits = 0;
@@ -70,7 +70,7 @@ class PuLossTile {
     for_blocks([&](int64_t begin, int64_t end) {
       A partial[W] = {};
       for (int64_t i = begin; i < end; ++i) {
-        const A* row = values_ + i * W;
+        const A* __restrict__ row = values_ + i * W;
         for (int j = 0; j < W; ++j) partial[j] += row[j];
       }
       for (int j = 0; j < W; ++j) sums[j] += partial[j];
@@ -82,7 +82,7 @@ class PuLossTile {
     for_blocks([&](int64_t begin, int64_t end) {
       A partial[W] = {};
       for (int64_t i = begin; i < end; ++i) {
-        const A* row = values_ + i * W;
+        const A* __restrict__ row = values_ + i * W;
         for (int j = 0; j < W; ++j) partial[j] += (row[j] - mean_[j]) * (row[j] - mean_[j]);
       }
       for (int j = 0; j < W; ++j) sums[j] += partial[j];
@@ -175,18 +175,20 @@ class PuLossTile {
     }
     if (a_.gradient == nullptr) return;
     for (int64_t i = 0; i < a_.rows; ++i) {
-      const A* row = values_ + i * W;
-      S* to = a_.gradient + i * a_.columns + first_;
-      const auto element = [&](int64_t j, bool is_positive) {
-        to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), is_positive, unlabelled[j], positive[j]));
-      };
-      if (width_ == W) {  // a constant width makes straight vector code
+      const A* __restrict__ row = values_ + i * W;
+      S* __restrict__ to = a_.gradient + i * a_.columns + first_;
+      if (width_ == W) {
         if (i + kPrefetch < a_.rows) prefetch_row<1>(to + kPrefetch * a_.columns);
-        for (int j = 0; j < W; ++j) element(j, false);
+#pragma GCC unroll 1  // a narrow tile's loop would be unrolled to scalar code before it is made a vector's
+        for (int j = 0; j < W; ++j)
+          to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), false, unlabelled[j], A(0)));
       } else {
-        for (int64_t j = 0; j < width_; ++j) element(j, false);
+        for (int64_t j = 0; j < width_; ++j)
+          to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), false, unlabelled[j], A(0)));
       }
-      for_positives(i, [&](int j) { element(j, true); });
+      for_positives(i, [&](int j) {
+        to[j] = static_cast<S>(math::pu_gradient(math::unpack(row[j]), true, unlabelled[j], positive[j]));
+      });
     }
   }
 
