@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from bench.timing import RESULTS
@@ -30,7 +31,7 @@ def record(run: Path) -> None:
     start = next(event for event in events if event["event"] == "start")
     machine = {key: environment[key] for key in ("cpu", "gpus", "packages")}
     row = {
-        "run": run.name,
+        "run": re.sub(r"-\d{8}-\d{6}$", "", run.name),  # without the time that a default name ends in
         **{key: config[key] for key in SETTINGS},
         "precision": start["precision"],
         "images": start["images"],

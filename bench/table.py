@@ -56,15 +56,15 @@ def data_table() -> str:
 
 def accuracy_table() -> str:
     lines = [
-        "| data | labels kept | model | test mAP, % | CF1 | OF1 | img/s | precision |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| data | labels kept | model | test mAP, % | CF1 | OF1 | precision |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in read(RESULTS / "runs.jsonl"):
         kept = "one positive per image" if row["single_positive"] else f"{row['prob']:.0%}"
         lines.append(
-            f"| {row['run']}: {row['images']} images, {row['classes']} classes | {kept} | "
+            f"| {row['run']}: {row['images']} training images, {row['classes']} classes | {kept} | "
             f"{row['backbone']}, {row['image_size']} px, {row['epochs']} epochs | {row['mAP']:.1f} | "
-            f"{row['CF1']:.1f} | {row['OF1']:.1f} | {row['images_per_second']:.0f} | {row['precision']} |"
+            f"{row['CF1']:.1f} | {row['OF1']:.1f} | {row['precision']} |"
         )
     return "\n".join(lines)
 

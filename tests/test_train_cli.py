@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,33 @@ def test_two_processes_train_like_one(train, picture_table, tmp_path):
     assert len(losses[0]) == 4
     assert logs[1][0]["processes"] == 2
     assert logs[1][-1]["mAP"] == pytest.approx(logs[0][-1]["mAP"], abs=0.5)
+
+
+@pytest.mark.slow
+def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(picture_table, data)
+    (data / "train_3.jpg").write_bytes(b"\xff\xd8 not a picture")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [
+        *torchrun,
+        ROOT / "train.py",
+        "csv",
+        "--data",
+        data,
+        "--batch-size",
+        4,
+        "--out",
+        tmp_path / "run",
+        *TINY,
+    ]
+    done = subprocess.run(
+        list(map(str, arguments)),
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert f"error: {data / 'train_3.jpg'} cannot be decoded" in done.stderr

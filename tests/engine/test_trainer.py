@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pumlc.data.reader import ImageReader
 from pumlc.engine import DivergedError
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
@@ -50,6 +51,14 @@ def events(config: Config, name: str) -> list[dict]:
 
 def losses(config: Config) -> dict[int, float]:
     return {event["step"]: event["loss"] for event in events(config, "train")}
+
+
+def test_input_pipelines_last_as_long_as_the_run(config, monkeypatch):
+    built = []
+    new_pipeline = ImageReader._new_pipeline
+    monkeypatch.setattr(ImageReader, "_new_pipeline", lambda *a, **k: built.append(a[0]) or new_pipeline(*a, **k))
+    assert fit(dataclasses.replace(config, epochs=3)) == 0
+    assert len(built) == len(set(map(id, built))) == 3  # train, val, test
 
 
 def test_finished_run(config, capsys):
