@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from pumlc.errors import MissingPackageError
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--backbone", "test_resnet", "--image-size", "32", "--threads", "1", "--device", "cpu", "--log-every", "1"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 @pytest.fixture
@@ -84,8 +87,7 @@ def test_two_processes_train_like_one(train, picture_table, tmp_path):
     shared = ["csv", "--data", picture_table, "--steps", 4, "--no-train-all", *TINY]
     alone, two = tmp_path / "alone", tmp_path / "two"
     assert train(*shared, "--batch-size", 8, "--out", alone) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    arguments = [*torchrun, ROOT / "train.py", *shared, "--batch-size", 4, "--out", two]
+    arguments = [*TORCHRUN, ROOT / "train.py", *shared, "--batch-size", 4, "--out", two]
     done = subprocess.run(
         list(map(str, arguments)), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
@@ -107,9 +109,8 @@ def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_pa
     data = tmp_path / "data"
     shutil.copytree(picture_table, data)
     (data / "train_3.jpg").write_bytes(b"\xff\xd8 not a picture")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     arguments = [
-        *torchrun,
+        *TORCHRUN,
         ROOT / "train.py",
         "csv",
         "--data",
@@ -130,3 +131,35 @@ def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_pa
     )
     assert done.returncode != 0
     assert f"error: {data / 'train_3.jpg'} cannot be decoded" in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_what_two_processes_have(train, picture_table, tmp_path):
+    run = tmp_path / "run"
+    # a log line is an epoch away: the processes have to agree on stopping before it
+    tiny = [*TINY[:-1], 1000]
+    settings = ["csv", "--data", picture_table, "--batch-size", 2, "--epochs", 1000, "--out", run, *tiny]
+    job = subprocess.Popen(
+        list(map(str, [*TORCHRUN, ROOT / "train.py", *settings])),
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while not (run / "log.jsonl").exists() or len(read_log(run)) < 4:  # start, and a whole epoch
+            assert job.poll() is None, job.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        job.send_signal(signal.SIGINT)
+        output, _ = job.communicate(timeout=60)
+    finally:
+        job.kill()
+    assert job.returncode != 0
+    assert f"python train.py --resume {run}" in output
+    assert read_log(run)[-1]["event"] == "interrupted"
+    step = read_log(run)[-1]["step"]
+    assert train("--resume", run, "--steps", step + 1) == 2  # one process is not what the run began with
+    assert (run / "checkpoints" / f"step-{step:08d}.pt").is_file()
