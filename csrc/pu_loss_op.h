@@ -1,9 +1,10 @@
 // The PU-loss ops as the dispatcher sees them: checks, allocation and dtype dispatch, the same for every device.
 //
 // Backend supplies the kernels:
-//   Guard(tensor)                         makes the tensor's device current
+//   Backend(tensor)                       makes the tensor's device current, as long as it lives
 //   empty(shape, options)                 an uninitialised tensor that a kernel writes once
 //   fused(arguments), moments(arguments), probability_sums(arguments), finish(arguments)
+// An op makes its backend when its inputs are as the kernels want them, and allocates its outputs after that.
 #pragma once
 
 #include <ATen/Dispatch.h>
@@ -33,6 +34,7 @@ class PuLossOp {
                         double min_temperature, bool with_gradient) {
     const Inputs in(logits, labels);
     check_not_empty(logits);
+    const Backend backend(logits);
     at::Tensor loss = in.accumulator({});
     at::Tensor statistics = in.accumulator({math::kPuStatisticCount, in.columns()});
     at::Tensor gradient = Backend::empty({with_gradient ? in.rows() : 0, in.columns()}, logits.options());
@@ -40,17 +42,18 @@ class PuLossOp {
       set_scalars(a, alpha, gamma, min_temperature, 1.0);
       set_results(a, loss, statistics, gradient);
       if (!with_gradient) a.gradient = nullptr;
-      Backend::fused(a);
+      backend.fused(a);
     });
     return {loss, statistics, gradient};
   }
 
   static at::Tensor pu_moments(const at::Tensor& logits, const at::Tensor& labels) {
     const Inputs in(logits, labels);
+    const Backend backend(logits);
     at::Tensor moments = in.accumulator({1, math::kPuMomentCount, in.columns()});
     in.dispatch([&](auto a) {
       a.moments_out = moments.mutable_data_ptr<std::remove_pointer_t<decltype(a.moments_out)>>();
-      Backend::moments(a);
+      backend.moments(a);
     });
     return moments;
   }
@@ -60,12 +63,13 @@ class PuLossOp {
     const Inputs in(logits, labels);
     check_moments(moments, in);
     const at::Tensor parts = moments.contiguous();
+    const Backend backend(logits);
     at::Tensor sums = in.accumulator({math::kPuSumCount, in.columns()});
     in.dispatch([&](auto a) {
       set_scalars(a, alpha, 0.0, min_temperature, 1.0);
       set_moments(a, parts);
       a.sums_out = sums.mutable_data_ptr<std::remove_pointer_t<decltype(a.sums_out)>>();
-      Backend::probability_sums(a);
+      backend.probability_sums(a);
     });
     return sums;
   }
@@ -78,6 +82,7 @@ class PuLossOp {
     check_like("sums", sums, {math::kPuSumCount, in.columns()}, accumulation_type(logits), logits);
     const at::Tensor parts = moments.contiguous();
     const at::Tensor whole = sums.contiguous();
+    const Backend backend(logits);
     at::Tensor loss = in.accumulator({});
     at::Tensor statistics = in.accumulator({math::kPuStatisticCount, in.columns()});
     at::Tensor gradient = Backend::empty(logits.sizes(), logits.options());
@@ -86,7 +91,7 @@ class PuLossOp {
       set_moments(a, parts);
       set_results(a, loss, statistics, gradient);
       a.sums = whole.const_data_ptr<std::remove_const_t<std::remove_pointer_t<decltype(a.sums)>>>();
-      Backend::finish(a);
+      backend.finish(a);
     });
     return {loss, statistics, gradient};
   }
@@ -108,14 +113,13 @@ class PuLossOp {
   }
 
  private:
-  // Checked logits [B, C] and labels [B, C] with unit column stride, on the current device.
+  // Checked logits [B, C] and labels [B, C] with unit column stride.
   class Inputs {
    public:
     Inputs(const at::Tensor& logits, const at::Tensor& labels)
         : logits_(
               (check_logits(logits), check_labels(labels, logits), check_classes(logits), with_unit_columns(logits))),
-          labels_(with_unit_columns(labels)),
-          guard_(logits) {}
+          labels_(with_unit_columns(labels)) {}
 
     // A part of a batch may have no rows, but there are classes.
     static void check_classes(const at::Tensor& logits) {
@@ -148,7 +152,6 @@ class PuLossOp {
    private:
     at::Tensor logits_;
     at::Tensor labels_;
-    typename Backend::Guard guard_;
   };
 
   static void check_moments(const at::Tensor& moments, const Inputs& in) {

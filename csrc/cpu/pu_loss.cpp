@@ -21,32 +21,30 @@ constexpr int64_t kRowsForWide = 2048;  // a wide float tile of more rows would 
 constexpr int64_t kGrain = 1 << 13;
 
 struct Backend {
-  struct Guard {
-    explicit Guard(const at::Tensor&) {}
-  };
+  explicit Backend(const at::Tensor&) {}
 
   static at::Tensor empty(at::IntArrayRef shape, const at::TensorOptions& options) {
     return empty_for_writing(shape, options);
   }
 
   template <typename S, typename A>
-  static void fused(const PuLossArguments<S, A>& a) {
+  void fused(const PuLossArguments<S, A>& a) const {
     run(a, kernels().pu_loss<S>().fused);
     sum_class_losses(a);
   }
 
   template <typename S, typename A>
-  static void moments(const PuLossArguments<S, A>& a) {
+  void moments(const PuLossArguments<S, A>& a) const {
     run(a, kernels().pu_loss<S>().moments);
   }
 
   template <typename S, typename A>
-  static void probability_sums(const PuLossArguments<S, A>& a) {
+  void probability_sums(const PuLossArguments<S, A>& a) const {
     run(a, kernels().pu_loss<S>().probability_sums);
   }
 
   template <typename S, typename A>
-  static void finish(const PuLossArguments<S, A>& a) {
+  void finish(const PuLossArguments<S, A>& a) const {
     run(a, kernels().pu_loss<S>().finish);
     sum_class_losses(a);
   }

@@ -13,6 +13,14 @@ constexpr unsigned kFullWarp = 0xffffffffu;
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+#if defined(__CUDACC__)
+// The dynamic shared memory of the block. (Where other compilers run the kernels, they bring theirs.)
+__device__ __forceinline__ unsigned char* dynamic_shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+}
+#endif
+
 // What launches are planned with.
 struct Device {
   int multiprocessors;

@@ -10,16 +10,14 @@
 namespace pumlc::cuda {
 namespace {
 
-struct Backend {
-  struct Guard {
-    explicit Guard(const at::Tensor& tensor) : guard(tensor.device()) {}
-    c10::cuda::CUDAGuard guard;
-  };
+class Backend {
+ public:
+  explicit Backend(const at::Tensor& tensor) : device_(tensor.device()), guard_(tensor.device()) {}
 
   static at::Tensor empty(at::IntArrayRef shape, const at::TensorOptions& options) { return at::empty(shape, options); }
 
   template <typename S, typename A>
-  static void fused(const PuLossArguments<S, A>& a) {
+  void fused(const PuLossArguments<S, A>& a) const {
     const at::Tensor ticket = workspace<int>({1});
     bool fits = false;
     C10_CUDA_CHECK(pu_loss_fused(a, counter(ticket), &fits, stream()));
@@ -38,21 +36,21 @@ struct Backend {
   }
 
   template <typename S, typename A>
-  static void moments(const PuLossArguments<S, A>& a) {
+  void moments(const PuLossArguments<S, A>& a) const {
     const int64_t parts = splits(a);
     const at::Tensor partial = workspace<A>({parts, math::kPuMomentCount, a.columns});
     C10_CUDA_CHECK(pu_loss_moments(a, parts, partial.mutable_data_ptr<A>(), stream()));
   }
 
   template <typename S, typename A>
-  static void probability_sums(const PuLossArguments<S, A>& a) {
+  void probability_sums(const PuLossArguments<S, A>& a) const {
     const int64_t parts = splits(a);
     const at::Tensor partial = workspace<A>({parts, math::kPuSumCount, a.columns});
     C10_CUDA_CHECK(pu_loss_probability_sums(a, parts, partial.mutable_data_ptr<A>(), stream()));
   }
 
   template <typename S, typename A>
-  static void finish(const PuLossArguments<S, A>& a) {
+  void finish(const PuLossArguments<S, A>& a) const {
     const at::Tensor ticket = workspace<int>({1});
     C10_CUDA_CHECK(pu_loss_finish(a, splits(a), counter(ticket), stream()));
   }
@@ -62,8 +60,8 @@ struct Backend {
 
   // From torch's caching allocator: freed in stream order, so it may go out of scope after the launch.
   template <typename T>
-  static at::Tensor workspace(at::IntArrayRef shape) {
-    return at::empty(shape, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value).device(at::kCUDA));
+  at::Tensor workspace(at::IntArrayRef shape) const {
+    return at::empty(shape, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value).device(device_));
   }
 
   static unsigned* counter(const at::Tensor& ticket) {
@@ -76,6 +74,9 @@ struct Backend {
     C10_CUDA_CHECK(pu_loss_splits(a.rows, a.columns, &result));
     return result;
   }
+
+  c10::Device device_;
+  c10::cuda::CUDAGuard guard_;
 };
 
 }  // namespace

@@ -41,7 +41,7 @@ struct FusedLayout {
 template <typename S, typename A, int W>
 __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
     fused_kernel(const PuLossArguments<S, A> a, unsigned* ticket) {
-  extern __shared__ __align__(16) unsigned char memory[];
+  unsigned char* const memory = dynamic_shared_memory();
   const FusedLayout<S, A, W> layout(a.rows);
   Reduction<A, W>& reduction = *reinterpret_cast<Reduction<A, W>*>(memory);
   A* const coefficients = reinterpret_cast<A*>(memory + layout.coefficients());         // [2][W]
