@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from pumlc import build_info
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -128,7 +130,8 @@ def device_name(device: torch.device) -> str:
     model = (
         re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if platform.system() == "Linux" else None
     )
-    return f"{model[1] if model else platform.machine()}, {torch.get_num_threads()} threads"
+    # processors of one model name differ in what they can do: the kernels that run here name it
+    return f"{model[1] if model else platform.machine()}, {build_info()['cpu_instruction_set']}, {torch.get_num_threads()} threads"
 
 
 @dataclass(frozen=True)
