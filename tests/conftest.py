@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pumlc.errors import MissingPackageError
+from tests.native.library import SANITIZED, Native
 
 pytest_plugins = ["tests.pictures"]
 
@@ -16,6 +17,18 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Native:
+    """The CUDA kernels on a CPU (tests/emulator), built when the first test asks for them."""
+    return Native("emulated")
+
+
+@pytest.fixture(scope="session")
+def native() -> Native:
+    """The variant of the native code that this process was started for, under a sanitizer."""
+    return Native(SANITIZED)
 
 
 @pytest.fixture
