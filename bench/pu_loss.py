@@ -6,19 +6,23 @@ from functools import partial
 
 import torch
 
-from bench.timing import Report, Row, copy_bandwidth, peak_memory, time_graph, time_in_turn, time_launches
+from bench.counts import DTYPE_BYTES, FORWARD, FORWARD_AND_BACKWARD, OPERATORS, PuLossShape
+from bench.timing import Report, Row, Timing, copy_bandwidth, peak_memory, time_graph, time_in_turn, time_launches
 from pumlc.ops import pu_loss, reference
 from tests.cases import assert_as_exact_as_eager
 
-# rows, classes, positives per row: the COCO recipe on one GPU, a large COCO batch, OpenImages
-SHAPES = ((35, 80, 2.9), (256, 80, 2.9), (1024, 9605, 8.0))
+OPERATOR = OPERATORS["pu_loss"]
 L2_BYTES = 64 << 20
+MOST_COPIES = (
+    64  # small shapes stay in the cache: they are bound by the launch, and a longer graph takes longer to make
+)
 
 
-def make_inputs(rows: int, classes: int, positives: float, dtype: torch.dtype, device: torch.device):
+def make_inputs(shape: PuLossShape, dtype: torch.dtype, device: torch.device | str):
     """logits [B, C] and labels [B, C] int8 as in training: most logits negative, few positives."""
-    logits = (torch.randn(rows, classes, device=device) * 2 - 2).to(dtype)
-    labels = (torch.rand(rows, classes, device=device) < positives / classes).to(torch.int8)
+    size = (shape.rows, shape.classes)
+    logits = (torch.randn(size, device=device) * 2 - 2).to(dtype)
+    labels = (torch.rand(size, device=device) < shape.positives / shape.classes).to(torch.int8)
     return logits.requires_grad_(), labels
 
 
@@ -52,43 +56,59 @@ def prove_equal(logits: torch.Tensor, labels: torch.Tensor, providers: dict) -> 
 
 
 def run(report: Report) -> None:
-    device = report.device
-    ceiling = copy_bandwidth(device)
+    """Prove and measure every shape and dtype; on a CPU float32 alone."""
+    ceiling = copy_bandwidth(report.device)
     print(f"# device copy: {ceiling / 1e9:.0f} GB/s")
     compiled = torch.compile(reference.pu_loss, dynamic=False)
     providers = {"eager": reference.pu_loss, "compile": compiled, "pumlc": pu_loss}
-    dtypes = (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,)
-    for rows, classes, positives in SHAPES:
-        for dtype in dtypes:
-            torch.manual_seed(0)
-            elements = rows * classes
-            copies = max(2, -(-2 * L2_BYTES // (elements * dtype.itemsize))) if device.type == "cuda" else 1
-            inputs = [make_inputs(rows, classes, positives, dtype, device) for _ in range(min(copies, 64))]
-            prove_equal(*inputs[0], providers)
-            for passes, wrap in (("forward", forward), ("forward+backward", forward_and_backward)):
-                functions = {name: wrap(function) for name, function in providers.items()}
-                if device.type == "cuda":
-                    timings = {name: time_graph(function, inputs) for name, function in functions.items()}
-                else:
-                    timings = time_in_turn({name: partial(f, *inputs[0]) for name, f in functions.items()})
-                # read logits and labels; backward: also write the gradient
-                moved = elements * (dtype.itemsize + 1 + (dtype.itemsize if passes != "forward" else 0))
-                for name, timing in timings.items():
-                    on_gpu = device.type == "cuda"
-                    report.add(
-                        Row(
-                            op="pu_loss",
-                            shape=f"{rows}x{classes}",
-                            dtype=str(dtype).removeprefix("torch."),
-                            passes=passes,
-                            provider=name,
-                            microseconds=timing.median * 1e6,
-                            spread=timing.spread,
-                            gigabytes_per_second=moved / timing.median / 1e9,
-                            share_of_copy=moved / timing.median / ceiling,
-                            times_eager=timings["eager"].median / timing.median,
-                            times_compiled=timings["compile"].median / timing.median,
-                            peak_bytes=peak_memory(functions[name], inputs[0]) if on_gpu else None,
-                            launch_microseconds=time_launches(functions[name], inputs).median * 1e6 if on_gpu else None,
-                        )
-                    )
+    for shape in OPERATOR.shapes:
+        for dtype in DTYPE_BYTES if report.device.type == "cuda" else ("float32",):
+            measure(report, shape, dtype, providers, ceiling)
+
+
+def measure(report: Report, shape: PuLossShape, dtype: str, providers: dict, ceiling: float) -> None:
+    """Add the rows of one shape and dtype; ``ceiling``: bytes per second of a copy."""
+    torch.manual_seed(0)
+    copies = copies_to_leave_the_cache(shape, dtype) if report.device.type == "cuda" else 1
+    inputs = [make_inputs(shape, getattr(torch, dtype), report.device) for _ in range(copies)]
+    prove_equal(*inputs[0], providers)
+    for passes, wrap in ((FORWARD, forward), (FORWARD_AND_BACKWARD, forward_and_backward)):
+        functions = {name: wrap(function) for name, function in providers.items()}
+        timings = time_all(functions, inputs, report.device)
+        moved = OPERATOR.count(shape, DTYPE_BYTES[dtype], passes).bytes
+        for name, timing in timings.items():
+            report.add(
+                Row(
+                    op="pu_loss",
+                    shape=str(shape),
+                    dtype=dtype,
+                    passes=passes,
+                    provider=name,
+                    microseconds=timing.median * 1e6,
+                    spread=timing.spread,
+                    gigabytes_per_second=moved / timing.median / 1e9,
+                    share_of_copy=moved / timing.median / ceiling,
+                    times_eager=timings["eager"].median / timing.median,
+                    times_compiled=timings["compile"].median / timing.median,
+                    **(on_gpu(functions[name], inputs) if report.device.type == "cuda" else {}),
+                )
+            )
+
+
+def copies_to_leave_the_cache(shape: PuLossShape, dtype: str) -> int:
+    """How many inputs are together larger than the L2 cache of a GPU, so that each is read from memory; or the most."""
+    return min(MOST_COPIES, max(2, -(-2 * L2_BYTES // (shape.rows * shape.classes * DTYPE_BYTES[dtype]))))
+
+
+def time_all(functions: dict, inputs: list[tuple], device: torch.device) -> dict[str, Timing]:
+    if device.type == "cuda":
+        return {name: time_graph(function, inputs) for name, function in functions.items()}
+    return time_in_turn({name: partial(function, *inputs[0]) for name, function in functions.items()})
+
+
+def on_gpu(function, inputs: list[tuple]) -> dict:
+    """What only a GPU's rows hold."""
+    return {
+        "peak_bytes": peak_memory(function, inputs[0]),
+        "launch_microseconds": time_launches(function, inputs).median * 1e6,
+    }

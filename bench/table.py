@@ -1,77 +1,103 @@
-"""python -m bench.table: writes the README's tables of speed and accuracy from bench/results/."""
+"""python -m bench.table: writes the README's tables of speed and accuracy from bench/results/ and bench/bars.toml."""
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.bars import Bar, load, measured, read_rows
 from bench.timing import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-NOT_MEASURED = "| a GPU | | | not measured | | |"
+NOT_MEASURED = ("a GPU", "", "", "not measured", "", "", "")
 
 
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def speed_table() -> str:
-    """The newest row of each shape, dtype and pass of pumlc's operators, per machine."""
+def speed_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
+    """pumlc's operators: a line per machine, shape, dtype and passes."""
+    rows = [row for row in rows if row.get("provider") == "pumlc"]
     lines = [
-        "| machine | op, shape, dtype | passes | microseconds | speed-up over eager | over torch.compile |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    on_gpu = False
-    for path in sorted(RESULTS.glob("*.jsonl")):
-        newest = {}
-        for row in read(path):
-            if row.get("provider") == "pumlc":
-                newest[row["op"], row["shape"], row["dtype"], row["passes"]] = row
-        for (op, shape, dtype, passes), row in newest.items():
-            on_gpu |= row["cuda"] is not None
-            lines.append(
-                f"| {row['device']}, torch {row['torch']} | `{op}` {shape} {dtype} | {passes} | "
-                f"{row['microseconds']:.0f} | {row['times_eager']:.1f} | {row['times_compiled']:.1f} |"
-            )
-    return "\n".join(lines if on_gpu else [*lines, NOT_MEASURED])
-
-
-def data_table() -> str:
-    """The newest row of each set of files, per machine."""
-    lines = [
-        "| machine | files | this loader, img/s | torchvision DataLoader with Pillow, img/s | ratio |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for path in sorted(RESULTS.glob("*.jsonl")):
-        newest = {row["files"]: row for row in read(path) if row.get("benchmark") == "data"}
-        for files, row in newest.items():
-            rates = row["images_per_second"]
-            lines.append(
-                f"| {row['device']} | {files} | {rates['TrainLoader']:.0f} | "
-                f"{rates['torchvision, as published']:.0f} | {row['ratio']:.1f} |"
-            )
-    return "\n".join(lines)
-
-
-def accuracy_table() -> str:
-    lines = [
-        "| data | labels kept | model | test mAP, % | CF1 | OF1 | precision |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in read(RESULTS / "runs.jsonl"):
-        kept = "one positive per image" if row["single_positive"] else f"{row['prob']:.0%}"
-        lines.append(
-            f"| {row['run']}: {row['images']} training images, {row['classes']} classes | {kept} | "
-            f"{row['backbone']}, {row['image_size']} px, {row['epochs']} epochs | {row['mAP']:.1f} | "
-            f"{row['CF1']:.1f} | {row['OF1']:.1f} | {row['precision']} |"
+        (
+            f"{row['device']}, torch {row['torch']}",
+            f"`{row['op']}` {row['shape']} {row['dtype']}",
+            row["passes"],
+            f"{row['microseconds']:.0f}",
+            f"{row['times_eager']:.1f}",
+            f"{row['times_compiled']:.1f}",
+            bar_cell(row, bars),
         )
-    return "\n".join(lines)
+        for row in rows
+    ]
+    if all(row["cuda"] is None for row in rows):
+        lines.append(NOT_MEASURED)
+    header = (
+        "machine",
+        "op, shape, dtype",
+        "passes",
+        "microseconds",
+        "speed-up over eager",
+        "over torch.compile",
+        "bar",
+    )
+    return markdown(header, lines)
+
+
+def data_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
+    """The input pipeline: a line per machine and set of files."""
+    lines = [
+        (
+            row["device"],
+            row["files"],
+            f"{row['images_per_second']['TrainLoader']:.0f}",
+            f"{row['images_per_second']['torchvision, as published']:.0f}",
+            f"{row['ratio']:.1f}",
+            bar_cell(row, bars),
+        )
+        for row in rows
+        if row.get("benchmark") == "data"
+    ]
+    header = ("machine", "files", "this loader, img/s", "torchvision DataLoader with Pillow, img/s", "ratio", "bar")
+    return markdown(header, lines)
+
+
+def accuracy_table(runs: Iterable[dict]) -> str:
+    """Training runs, in the order they were recorded."""
+    lines = [
+        (
+            f"{row['run']}: {row['images']} training images, {row['classes']} classes",
+            "one positive per image" if row["single_positive"] else f"{row['prob']:.0%}",
+            f"{row['backbone']}, {row['image_size']} px, {row['epochs']} epochs",
+            f"{row['mAP']:.1f}",
+            f"{row['CF1']:.1f}",
+            f"{row['OF1']:.1f}",
+            row["precision"],
+            f"{row['seconds'] / 60:.1f}",
+        )
+        for row in runs
+    ]
+    return markdown(("data", "labels kept", "model", "test mAP, %", "CF1", "OF1", "precision", "minutes"), lines)
+
+
+def bar_cell(row: dict, bars: Sequence[Bar]) -> str:
+    """Every bar of a row and whether it is met; empty where there is none."""
+    return ", ".join(
+        f"{bar.wanted.replace('>=', '≥').replace('<=', '≤')}: {bar.verdict(row)}" for bar in bars if bar.is_for(row)
+    )
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines))
 
 
 def main() -> None:
     text = README.read_text()
-    for name, table in (("speed", speed_table()), ("data", data_table()), ("accuracy", accuracy_table())):
+    rows, bars = measured(), load()
+    tables = {
+        "speed": speed_table(rows, bars),
+        "data": data_table(rows, bars),
+        "accuracy": accuracy_table(read_rows(RESULTS / "runs.jsonl")),
+    }
+    for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
         text, count = re.subn(pattern, lambda m, table=table: m[1] + table + m[2], text, flags=re.DOTALL)
         if count != 1:

@@ -12,7 +12,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -131,7 +131,21 @@ def device_name(device: torch.device) -> str:
         re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if platform.system() == "Linux" else None
     )
     # processors of one model name differ in what they can do: the kernels that run here name it
-    return f"{model[1] if model else platform.machine()}, {build_info()['cpu_instruction_set']}, {torch.get_num_threads()} threads"
+    kernels = build_info()["cpu_instruction_set"]
+    return f"{model[1] if model else platform.machine()}, {kernels}, {torch.get_num_threads()} threads"
+
+
+def append_rows(path: Path, device: torch.device, rows: Iterable[dict]) -> None:
+    """Add rows to a results file, each with the machine, the versions and the date."""
+    machine = {
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.writelines(json.dumps(machine | row) + "\n" for row in rows)
 
 
 @dataclass(frozen=True)
@@ -184,15 +198,7 @@ class Report:
         ]
         print(self._FORMAT.format(row.op, row.shape, row.dtype, row.passes, row.provider, *texts), flush=True)
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            machine = {
-                "device": device_name(self.device),
-                "torch": torch.__version__,
-                "cuda": torch.version.cuda if self.device.type == "cuda" else None,
-                "date": time.strftime("%Y-%m-%d"),
-            }
-            with self.path.open("a") as file:
-                file.write(json.dumps(machine | asdict(row)) + "\n")
+            append_rows(self.path, self.device, [asdict(row)])
 
 
 def results_path(device: torch.device) -> Path:

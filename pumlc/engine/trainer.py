@@ -136,7 +136,7 @@ class Trainer:
                 asked = time.perf_counter()
                 batch = next(batches)
                 self.monitor.waited(time.perf_counter() - asked)
-                lr = self._train_step(batch, epoch)
+                lr = self.train_step(batch, epoch)
                 bar.update()
                 # Several GPUs agree on stopping where the host waits anyway: at a log line. On CPUs steps are long.
                 asking = self.world.size == 1 or self.world.device.type == "cpu"
@@ -147,8 +147,8 @@ class Trainer:
                 next(batches, None)  # the end of the epoch, seen by the loader, lets it keep its pipeline
         return windows
 
-    def _train_step(self, batch: Any, epoch: int) -> float:
-        """One optimiser step; nothing in it waits for the device. Returns the learning rate."""
+    def train_step(self, batch: Any, epoch: int) -> float:
+        """One optimiser step on a batch; nothing in it waits for the device. Returns the learning rate."""
         lr = self.schedule.apply(self.optimizer, self.step)
         scaler = self.precision.scaler
         with self.precision.autocast():

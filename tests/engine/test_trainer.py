@@ -119,7 +119,7 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeyp
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
     assert fit(whole) == 0
 
-    step = Trainer._train_step
+    step = Trainer.train_step
     seen = []
 
     def interrupted(self, batch, epoch):
@@ -128,11 +128,11 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeyp
             signal.raise_signal(signal.SIGINT)
         return step(self, batch, epoch)
 
-    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     assert fit(config) == 130
     assert f"train.py --resume {config.out}" in capsys.readouterr().out
     assert not events(config, "end")
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     torch.manual_seed(99)
     assert fit(parse(["--resume", config.out])) == 0
 

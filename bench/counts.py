@@ -1,0 +1,86 @@
+"""What every operator must do at least: the bytes it moves and the operations it computes, counted from its maths.
+
+Benchmarks divide these bytes by the time that they measured, and bench.roofline makes floors of all the counts. An
+operator is one entry of OPERATORS: the shapes it is measured at, and its counts as a function of shape, width of a
+number and passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+FORWARD, FORWARD_AND_BACKWARD = "forward", "forward+backward"
+PASSES = (FORWARD, FORWARD_AND_BACKWARD)
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+"""The number formats that the operators are measured in."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one call must do, whichever way it is written."""
+
+    bytes: int
+    """Moved through memory: each input read once, each output written once."""
+    fmas: float
+    """Slots of the fp32 units: a fused multiply-add takes one, an addition or a multiplication alone also."""
+    specials: float
+    """Exponentials, reciprocals and logarithms, which a GPU has fewer units for."""
+    launches: int = 1
+    """Kernels that cannot be one, because a result of all rows is needed before the next begins."""
+
+
+class Operator(NamedTuple):
+    shapes: tuple
+    """Each prints as the results files name it."""
+    count: Callable[..., Counts]
+    """(shape, bytes per number, passes) -> Counts"""
+
+
+class PuLossShape(NamedTuple):
+    rows: int
+    classes: int
+    positives: float
+    """Positive labels per row."""
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.classes}"
+
+
+LABEL_BYTES = 1  # int8
+LOSS_BYTES = 4  # one float
+
+
+def pu_loss(shape: PuLossShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/pu_loss.h and csrc/math/elementary.h.
+
+    What is done once per class (the temperature, mu ** gamma, the coefficients of the gradient) is a share of 1/rows
+    and left out, and so is the product with the upstream scalar, which can be taken into those coefficients.
+    """
+    elements = shape.rows * shape.classes
+    positives = shape.rows * shape.positives
+    moved = elements * (number_bytes + LABEL_BYTES) + LOSS_BYTES  # logits and labels read, the loss written
+    fmas = elements * (
+        3  # moments: less the shift, to the sum, to the sum of squares
+        + 1  # z / tau, by the reciprocal of tau
+        + 2  # sigmoid pair: 1 + e, e * larger
+        + 1  # to the sum of the probabilities
+    )
+    fmas += positives * 2  # log sigmoid: the logarithm from min(x, 0), to the sum
+    specials = elements * 2  # sigmoid pair: e = exp(-|x|), 1 / (1 + e)
+    specials += positives  # log sigmoid: log(1 + e), with the same e
+    if passes == FORWARD_AND_BACKWARD:
+        moved += elements * number_bytes  # the gradient written
+        fmas += elements * 2  # q * (p * unlabelled - positive)
+    return Counts(moved, fmas, specials)
+
+
+OPERATORS = {
+    "pu_loss": Operator(
+        # the COCO recipe on one GPU, a large COCO batch, OpenImages
+        (PuLossShape(35, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)),
+        pu_loss,
+    ),
+}

@@ -1,0 +1,58 @@
+"""Same input, same bits: every case of every operator, run again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pumlc.ops import pu_loss, pu_statistics
+from tests.cases import CASES
+
+RUNS = 5
+
+
+def loss_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    logits = logits.detach().requires_grad_()
+    loss = pu_loss(logits, labels)
+    return loss.detach(), *torch.autograd.grad(loss, logits), *pu_statistics(logits, labels)
+
+
+def in_three_phases(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    op = torch.ops.pumlc
+    moments = op.pu_moments(logits, labels)
+    sums = op.pu_probability_sums(logits, labels, moments, 1.0, 1e-2)
+    return moments, sums, *op.pu_finish(logits, labels, moments, sums, 1.0, 0.55, 1e-2, 1.0)
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """As integers: NaN equals itself, and 0 differs from -0."""
+    return tensor.contiguous().view(-1).view(torch.uint8)
+
+
+@pytest.mark.parametrize("function", [loss_and_gradient, in_three_phases], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_same_input_same_bits(case, dtype, function: Callable, device):
+    logits, labels = case(dtype, device)
+    first = function(logits, labels)
+    for run in range(1, RUNS):
+        if device.type == "cuda" and run % 2:
+            keep_busy(device)
+        for before, now in zip(first, function(logits, labels), strict=True):
+            assert torch.equal(bits(before), bits(now))
+
+
+def keep_busy(device: torch.device) -> None:
+    """Work on another stream, so that the blocks of the kernel under test start in another order."""
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        matrix = torch.rand(1024, 1024, device=device)
+        for _ in range(4):
+            matrix = (matrix @ matrix).sin()
+
+
+def test_bits_tell_zeros_apart_and_not_nans():
+    assert torch.equal(bits(torch.tensor([torch.nan])), bits(torch.tensor([torch.nan])))
+    assert not torch.equal(bits(torch.tensor([0.0])), bits(torch.tensor([-0.0])))
