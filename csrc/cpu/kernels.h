@@ -4,27 +4,35 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
+#include <type_traits>
+
 #include "pu_loss.h"
 
 namespace pumlc::cpu {
 
+// The kernels of one dtype: S stores, A accumulates.
+template <typename S, typename A>
+struct KernelsOf {
+  PuLossKernels<S, A> pu_loss;
+};
+
 struct Kernels {
   const char* instruction_set;
-  PuLossKernels<double, double> pu_loss_double;
-  PuLossKernels<float, float> pu_loss_float;
-  PuLossKernels<c10::BFloat16, float> pu_loss_bfloat16;
-  PuLossKernels<c10::Half, float> pu_loss_half;
+  KernelsOf<double, double> of_double;
+  KernelsOf<float, float> of_float;
+  KernelsOf<c10::BFloat16, float> of_bfloat16;
+  KernelsOf<c10::Half, float> of_half;
 
   template <typename S>
-  const auto& pu_loss() const {
+  const auto& of() const {
     if constexpr (std::is_same_v<S, double>)
-      return pu_loss_double;
+      return of_double;
     else if constexpr (std::is_same_v<S, float>)
-      return pu_loss_float;
+      return of_float;
     else if constexpr (std::is_same_v<S, c10::BFloat16>)
-      return pu_loss_bfloat16;
+      return of_bfloat16;
     else
-      return pu_loss_half;
+      return of_half;
   }
 };
 

@@ -29,23 +29,23 @@ struct Backend {
 
   template <typename S, typename A>
   void fused(const PuLossArguments<S, A>& a) const {
-    run(a, kernels().pu_loss<S>().fused);
+    run(a, kernels().of<S>().pu_loss.fused);
     sum_class_losses(a);
   }
 
   template <typename S, typename A>
   void moments(const PuLossArguments<S, A>& a) const {
-    run(a, kernels().pu_loss<S>().moments);
+    run(a, kernels().of<S>().pu_loss.moments);
   }
 
   template <typename S, typename A>
   void probability_sums(const PuLossArguments<S, A>& a) const {
-    run(a, kernels().pu_loss<S>().probability_sums);
+    run(a, kernels().of<S>().pu_loss.probability_sums);
   }
 
   template <typename S, typename A>
   void finish(const PuLossArguments<S, A>& a) const {
-    run(a, kernels().pu_loss<S>().finish);
+    run(a, kernels().of<S>().pu_loss.finish);
     sum_class_losses(a);
   }
 

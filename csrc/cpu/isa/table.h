@@ -9,12 +9,15 @@
 
 namespace pumlc::cpu::PUMLC_ISA {
 
+template <typename S, typename A>
+constexpr KernelsOf<S, A> kernels_of() {
+  return {pu_loss_kernels<S, A>()};
+}
+
 const Kernels kKernels = {
-    PUMLC_STRING(PUMLC_ISA),
-    pu_loss_kernels<double, double>(),
-    pu_loss_kernels<float, float>(),
-    pu_loss_kernels<c10::BFloat16, float>(),
-    pu_loss_kernels<c10::Half, float>(),
+    PUMLC_STRING(PUMLC_ISA),        kernels_of<double, double>(),
+    kernels_of<float, float>(),     kernels_of<c10::BFloat16, float>(),
+    kernels_of<c10::Half, float>(),
 };
 
 }  // namespace pumlc::cpu::PUMLC_ISA
