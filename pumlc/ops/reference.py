@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import conv2d, logsigmoid
 
 EPSILON = 1e-10
 
@@ -59,3 +59,79 @@ def pu_loss(
 ) -> Tensor:
     """The PU loss of a batch: the sum of the class losses of :func:`pu_statistics`. Returns a scalar."""
     return pu_statistics(logits, labels, alpha, gamma, min_temperature=min_temperature).loss.sum()
+
+
+def attention_pool(x: Tensor, scores: Tensor, *, grouped: bool = False) -> Tensor:
+    """Attention-weighted means of the positions of a feature map: softmax over H x W per head, then the weighted sum.
+
+    Args:
+        x: [B, C, H, W], floating point.
+        scores: [B, K, H, W], of the dtype of x; K heads.
+        grouped: each channel under its own head alone: channel c under head c // (C / K).
+
+    Returns:
+        [B, K, C], or [B, C] where grouped.
+    """
+    weights = scores.flatten(2).softmax(2)  # [B, K, H W]
+    if grouped:
+        weights = weights.repeat_interleave(x.shape[1] // scores.shape[1], 1)  # [B, C, H W]
+        return (weights * x.flatten(2)).sum(2)
+    return weights @ x.flatten(2).transpose(1, 2)
+
+
+def gated_broadcast_add(
+    y: Tensor, u: Tensor, gate_scores: Tensor, scale: Tensor, shift: Tensor, *, stride: int = 1
+) -> Tensor:
+    """y + scale * sum over k of sigmoid(gate_scores_k) * u_k + shift: K vectors per image, spread by K gates.
+
+    Args:
+        y: [B, O, H, W], floating point.
+        u: [B, O, K].
+        gate_scores: [B, K, H', W'] with ceil(H' / stride) = H, ceil(W' / stride) = W.
+        scale, shift: [O].
+        stride: the gates are sampled at every stride-th position.
+
+    Returns:
+        [B, O, H, W].
+    """
+    gate = torch.sigmoid(gate_scores[:, :, ::stride, ::stride])
+    spread = torch.einsum("bok,bkhw->bohw", u.to(y.dtype), gate)
+    return y + scale.to(y.dtype)[:, None, None] * spread + shift.to(y.dtype)[:, None, None]
+
+
+def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
+    """Depthwise convolution with padding K // 2.
+
+    Args:
+        x: [B, C, H, W], floating point.
+        weight: [C, 1, K, K], K odd.
+
+    Returns:
+        [B, C, ceil(H / stride), ceil(W / stride)].
+    """
+    return conv2d(x, weight.to(x.dtype), stride=stride, padding=weight.shape[-1] // 2, groups=x.shape[1])
+
+
+def depthwise_local_global(
+    x: Tensor, weight: Tensor, context: Tensor, gate_scores: Tensor, centre: Tensor, shift: Tensor, *, stride: int = 1
+) -> Tensor:
+    """Depthwise convolution, a scaled copy of its input, and each channel's context spread by the gate of its head.
+
+    y_c(p) = (weight_c * x_c)(p) + centre_c x_c(p) + sigmoid(gate_scores_h(c))(p) context_c + shift_c
+
+    Args:
+        x: [B, C, H, W], floating point.
+        weight: [C, 1, K, K], K odd; padding K // 2.
+        context: [B, C].
+        gate_scores: [B, heads, H, W]; channel c has head h(c) = c // (C / heads).
+        centre, shift: [C].
+        stride: of the convolution; x and the gates are sampled where its centre tap stands.
+
+    Returns:
+        [B, C, ceil(H / stride), ceil(W / stride)].
+    """
+    sampled = x[:, :, ::stride, ::stride]
+    gate = torch.sigmoid(gate_scores[:, :, ::stride, ::stride])
+    gate = gate.repeat_interleave(x.shape[1] // gate_scores.shape[1], 1)
+    y = depthwise_conv2d(x, weight, stride=stride) + centre.to(x.dtype)[:, None, None] * sampled
+    return y + gate * context.to(x.dtype)[:, :, None, None] + shift.to(x.dtype)[:, None, None]
