@@ -16,9 +16,9 @@ RUN := $(VENV)/bin/python
 READY := $(STAMP)
 endif
 BUILT := build/.built-$(or $(PUMLC_CUDA),auto)-$(notdir $(RUN))
-FILES := $(shell find csrc -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
+FILES := $(shell find csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 
-.PHONY: install train test bench check-gpu lint clean
+.PHONY: install train test bench check-gpu resources lint clean
 
 install: $(BUILT)
 
@@ -35,6 +35,10 @@ bench: $(BUILT)
 
 check-gpu: $(READY)
 	$(RUN) -m bench.check_gpu
+
+# what the compiler says of the kernels; needs nvcc, no GPU, and not the extension
+resources: $(READY)
+	$(RUN) -m bench.resources --check
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -4,51 +4,34 @@ PUMLC_CUDA=auto|0|1 (default auto) decides; TORCH_CUDA_ARCH_LIST names the GPU a
 """
 
 import os
-import re
-import shutil
 import site
-import subprocess
-import sysconfig
+import sys
 from glob import glob
 from pathlib import Path
 
 import torch
 from setuptools import setup
 
+sys.path.insert(0, str(Path(__file__).parent))  # pip runs this file without its folder on the path
+from csrc.cuda_toolkit import NVCC_FLAGS, CudaToolkitError, find_cuda_home
+
 ARCHITECTURES = "8.0 8.6 8.9 9.0+PTX"
 
 
-def find_cuda_home() -> Path | None:
-    """The CUDA toolkit of torch's major version: CUDA_HOME, then the PATH, then the nvidia-cuda-nvcc wheel."""
+def choose_cuda_home() -> Path | None:
+    """The CUDA toolkit to build with, or None for the CPU kernels alone, as PUMLC_CUDA says."""
     mode = os.environ.get("PUMLC_CUDA", "auto")
     if mode not in ("auto", "0", "1"):
         raise SystemExit(f"PUMLC_CUDA: got {mode!r}, wanted auto, 0 or 1")
-    seen = []
-    if mode != "0" and torch.version.cuda:
-        major = torch.version.cuda.split(".")[0]
-        candidates = [Path(os.environ["CUDA_HOME"])] if os.environ.get("CUDA_HOME") else []
-        if nvcc := shutil.which("nvcc"):
-            # nvcc on the PATH may be a wrapper or a link: it says itself where its toolkit is
-            dry_run = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True).stderr
-            candidates += [Path(top) for top in re.findall(r"^#\$ TOP=(.+)$", dry_run, re.MULTILINE)]
-        packages = [sysconfig.get_path("purelib"), str(Path(torch.__file__).parents[1]), *site.getsitepackages()]
-        candidates += [Path(folder, "nvidia", f"cu{major}") for folder in packages]
-        for home in candidates:
-            if (home / "bin" / "nvcc").exists():
-                version = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True).stdout
-                release = re.search(r"release (\d+)\.(\d+)", version)
-                if release and release[1] == major:
-                    return home.resolve()
-                seen.append(f"{home} (CUDA {release[1]}.{release[2]})" if release else str(home))
-    if mode == "1":
-        raise SystemExit(
-            f"PUMLC_CUDA=1: torch {torch.__version__} needs nvcc of CUDA {torch.version.cuda}; CUDA_HOME, the PATH and "
-            f"site-packages have {', '.join(seen) or 'none'}. Install it with `make install`, or set CUDA_HOME."
-        )
-    return None
+    try:
+        return find_cuda_home() if mode != "0" else None
+    except CudaToolkitError as error:
+        if mode == "1":
+            raise SystemExit(f"PUMLC_CUDA=1: {error}") from None
+        return None
 
 
-cuda_home = find_cuda_home()
+cuda_home = choose_cuda_home()
 if cuda_home:
     os.environ["CUDA_HOME"] = str(cuda_home)  # cpp_extension reads it when it is imported
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
@@ -61,9 +44,8 @@ cxx_flags += [f"-isystem{path}" for path in include_paths()]  # no warnings from
 if cuda_home:
     sources += glob("csrc/cuda/*.cpp") + glob("csrc/cuda/*.cu")
     macros += [("PUMLC_CUDA_ARCHITECTURES", f'"{os.environ["TORCH_CUDA_ARCH_LIST"]}"')]
-    nvcc_flags = ["-O3", "-lineinfo", "--threads=2", "-Xcompiler=-Wall,-Wextra"]
     extension = CUDAExtension("pumlc._C", sorted(sources), define_macros=macros)
-    extension.extra_compile_args = {"cxx": cxx_flags, "nvcc": nvcc_flags}
+    extension.extra_compile_args = {"cxx": cxx_flags, "nvcc": [*NVCC_FLAGS, "--threads=2"]}
     # by its full name: the wheel of the CUDA runtime lacks the unversioned libcudart.so that -lcudart asks for
     folders = [
         cuda_home / "lib64",

@@ -49,24 +49,27 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
   uint32_t* const positive_bits = reinterpret_cast<uint32_t*>(memory + layout.bits());  // [groups]
 
   const Place<W> at;
-  const int rows = static_cast<int>(a.rows);
+  constexpr int kRowsPerWarp = Place<W>::kRowsPerWarp;
   const int groups = static_cast<int>(layout.groups);
   const int64_t c = static_cast<int64_t>(blockIdx.x) * W + at.column;
-  const int rows_of_class = c < a.columns ? rows : 0;
-  const auto row_of = [&](int group) { return group * Place<W>::kRowsPerWarp + at.row_in_group; };
+  const int first_row = at.warp * kRowsPerWarp + at.row_in_group;
+  // Groups in which this lane has an element: all or all but the last; none where its class does not exist.
+  // Asking by the group, not by the row, saves a register for each row in flight: with them, 16-bit logits spill.
+  const int groups_of_lane =
+      c < a.columns ? (static_cast<int>(a.rows) - at.row_in_group + kRowsPerWarp - 1) / kRowsPerWarp : 0;
 
   // 1. read
   RunningMoments<A> running;
-  const int64_t logits_step = int64_t(at.warps) * Place<W>::kRowsPerWarp * a.logits_stride;
-  const int64_t labels_step = int64_t(at.warps) * Place<W>::kRowsPerWarp * a.labels_stride;
-  const S* logits_from = a.logits + row_of(at.warp) * a.logits_stride + c;
-  const int8_t* labels_from = a.labels + row_of(at.warp) * a.labels_stride + c;
+  const int64_t logits_step = int64_t(at.warps) * kRowsPerWarp * a.logits_stride;
+  const int64_t labels_step = int64_t(at.warps) * kRowsPerWarp * a.labels_stride;
+  const S* logits_from = a.logits + first_row * a.logits_stride + c;
+  const int8_t* labels_from = a.labels + first_row * a.labels_stride + c;
   for (int first = at.warp; first < groups; first += at.warps * kRowsInFlight) {
     S logits[kRowsInFlight];
     int8_t labels[kRowsInFlight];
 #pragma unroll
     for (int k = 0; k < kRowsInFlight; ++k) {
-      const bool exists = row_of(first + k * at.warps) < rows_of_class;
+      const bool exists = first + k * at.warps < groups_of_lane;
       logits[k] = exists ? __ldg(logits_from) : S(0);
       labels[k] = exists ? __ldg(labels_from) : int8_t(0);
       logits_from += logits_step;
@@ -78,7 +81,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
 #pragma unroll
       for (int k = 0; k < kRowsInFlight; ++k) {
         sum += static_cast<A>(logits[k]);
-        count += row_of(first + k * at.warps) < rows_of_class;
+        count += first + k * at.warps < groups_of_lane;
       }
       running.set_shift(sum, count);
     }
@@ -87,7 +90,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
       const int group = first + k * at.warps;
       if (group >= groups) break;  // the same for all lanes
       const bool is_positive = labels[k] > 0;
-      if (row_of(group) < rows_of_class) running.add(static_cast<A>(logits[k]), is_positive);
+      if (group < groups_of_lane) running.add(static_cast<A>(logits[k]), is_positive);
       tile[group * kWarpSize + at.lane] = logits[k];
       const uint32_t bits = __ballot_sync(kFullWarp, is_positive);
       if (at.lane == 0) positive_bits[group] = bits;
@@ -104,7 +107,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
   for (int group = at.warp; group < groups; group += at.warps) {
     const A x = static_cast<A>(tile[group * kWarpSize + at.lane]) * inverse_temperature;
     const auto s = math::sigmoid_pair(x);
-    if (row_of(group) < rows_of_class) probability_sum += s.p;
+    if (group < groups_of_lane) probability_sum += s.p;
     if (positive_bits[group] >> at.lane & 1u) log_probability_sum += math::log_sigmoid(x);
     tile[group * kWarpSize + at.lane] = static_cast<S>(s.packed);
   }
@@ -124,11 +127,10 @@ __global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor<A>)
   if (a.gradient == nullptr || c >= a.columns) return;
   const A unlabelled = coefficients[at.column];
   const A positive = coefficients[W + at.column];
-  S* to = a.gradient + row_of(at.warp) * a.columns + c;
-  const int64_t step = int64_t(at.warps) * Place<W>::kRowsPerWarp * a.columns;
+  S* to = a.gradient + first_row * a.columns + c;
+  const int64_t step = int64_t(at.warps) * kRowsPerWarp * a.columns;
 #pragma unroll 4
-  for (int group = at.warp; group < groups; group += at.warps) {
-    if (row_of(group) >= rows) break;  // only the last group has rows that do not exist
+  for (int group = at.warp; group < groups_of_lane; group += at.warps) {
     const auto s = math::unpack(static_cast<A>(tile[group * kWarpSize + at.lane]));
     const bool is_positive = positive_bits[group] >> at.lane & 1u;
     *to = static_cast<S>(math::pu_gradient(s, is_positive, unlabelled, positive));

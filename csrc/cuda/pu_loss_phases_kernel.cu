@@ -68,7 +68,8 @@ __global__ void __launch_bounds__(kPhaseThreads) moments_kernel(const PuLossArgu
 
 // partial [splits, 4, columns] -> moments [4, columns]; one thread per class
 template <typename A>
-__global__ void merge_moments_kernel(const A* partial, int64_t splits, int64_t columns, A* moments) {
+__global__ void __launch_bounds__(kPhaseThreads)
+    merge_moments_kernel(const A* partial, int64_t splits, int64_t columns, A* moments) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c < columns) write_moments(moments, columns, c, read_moments(partial, splits, columns, c));
 }
@@ -86,7 +87,8 @@ __global__ void __launch_bounds__(kPhaseThreads) probability_sums_kernel(const P
     const Moments<A> m = read_moments(a.moments, a.parts, a.columns, c);
     const A inverse_temperature =
         A(1) / math::pu_temperature(m.squared_deviations, m.count, a.alpha, a.min_temperature);
-#pragma unroll 4
+    constexpr int kRowsAtOnce = sizeof(A) == 8 ? 2 : 4;  // a double fills two registers, and four rows would spill
+#pragma unroll kRowsAtOnce
     for (int64_t i = share.begin + at.warp; i < share.end; i += kPhaseWarps) {
       const A x = static_cast<A>(a.logits[i * a.logits_stride + c]) * inverse_temperature;
       probability_sum += math::sigmoid_pair(x).p;
@@ -103,7 +105,8 @@ __global__ void __launch_bounds__(kPhaseThreads) probability_sums_kernel(const P
 
 // partial [splits, count] -> sums [count], in the order of the splits; one thread per element
 template <typename A>
-__global__ void add_splits_kernel(const A* partial, int64_t splits, int64_t count, A* sums) {
+__global__ void __launch_bounds__(kPhaseThreads)
+    add_splits_kernel(const A* partial, int64_t splits, int64_t count, A* sums) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   double sum = 0.0;  // the splits may be many, and a float would lose a bit or two over them
