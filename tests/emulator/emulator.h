@@ -53,6 +53,8 @@ void fail(const std::string& message);
 void begin_launch();
 void begin_block(size_t dynamic_shared);  // poisons shared memory
 void begin_phase();                       // after a barrier
+// A load or store of the running thread; `code` is where it stands. Accesses of the host are let pass.
+void check_access(const void* pointer, size_t size, bool write, bool atomic, bool aligned, const void* code);
 void write_by_runtime(const void* address, size_t size);
 // Ops may not end with memory that they allocated and did not write: an empty string, or what is wrong.
 void begin_op();

@@ -213,7 +213,9 @@ struct Access {
   }
 };
 
-void check(const void* pointer, size_t size, bool write, bool atomic, bool aligned, const void* code) {
+}  // namespace
+
+void check_access(const void* pointer, size_t size, bool write, bool atomic, bool aligned, const void* code) {
   const Thread* thread = running_thread();
   if (thread == nullptr) return;  // the host
   const auto address = reinterpret_cast<uintptr_t>(pointer);
@@ -237,6 +239,8 @@ void check(const void* pointer, size_t size, bool write, bool atomic, bool align
     cell.initialised = phases.now;
   });
 }
+
+namespace {
 
 // Not memset, which AddressSanitizer watches.
 void fill(uintptr_t begin, size_t size) {
@@ -304,7 +308,7 @@ void write_by_runtime(const void* address, size_t size) {
 }
 
 void atomic_access(const void* address, size_t size) {
-  check(address, size, true, true, true, __builtin_return_address(0));
+  check_access(address, size, true, true, true, __builtin_return_address(0));
 }
 
 void begin_op() {
@@ -375,31 +379,3 @@ extern "C" __attribute__((visibility("default"))) void pumlc_emulator_add_static
   region.name = std::string("shared memory `") + name + "`";
   static_shared.push_back(std::move(region));
 }
-
-// What -fsanitize=thread calls.
-#define PUMLC_HOOK(name, size, write, aligned)                                                 \
-  extern "C" void __tsan_##name(void* address) {                                               \
-    pumlc::emulator::check(address, size, write, false, aligned, __builtin_return_address(0)); \
-  }
-#define PUMLC_HOOKS(size)                              \
-  PUMLC_HOOK(read##size, size, false, true)            \
-  PUMLC_HOOK(write##size, size, true, true)            \
-  PUMLC_HOOK(unaligned_read##size, size, false, false) \
-  PUMLC_HOOK(unaligned_write##size, size, true, false)
-PUMLC_HOOKS(1)
-PUMLC_HOOKS(2)
-PUMLC_HOOKS(4)
-PUMLC_HOOKS(8)
-PUMLC_HOOKS(16)
-extern "C" void __tsan_read_range(void* address, size_t size) {
-  pumlc::emulator::check(address, size, false, false, false, __builtin_return_address(0));
-}
-extern "C" void __tsan_write_range(void* address, size_t size) {
-  pumlc::emulator::check(address, size, true, false, false, __builtin_return_address(0));
-}
-extern "C" void __tsan_vptr_update(void** address, void*) {
-  pumlc::emulator::check(address, sizeof(void*), true, false, true, __builtin_return_address(0));
-}
-extern "C" void __tsan_func_entry(void*) {}
-extern "C" void __tsan_func_exit() {}
-extern "C" void __tsan_init() {}
