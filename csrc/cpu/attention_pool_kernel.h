@@ -184,10 +184,9 @@ void attention_pool_backward(const AttentionPoolWork<S, A>& work, int64_t first,
             d[i * kHeadBlock + j] =
                 math::softmax_gradient(weights[i * kHeadBlock + j], d[i * kHeadBlock + j], image.mean_dots[k + j]);
         write_scores(a.scores_gradient, b, k / kHeadBlock, a.heads, p, rows, d);
-        if (k == 0)
-          spread(weights, g, rows, channels, y, [](int64_t, int64_t) { return Vector<A>{}; });
-        else
-          spread(weights, g, rows, channels, y, [&](int64_t i, int64_t c) { return load(y + i * channels + c); });
+        spread(weights, g, rows, channels, y, [&](int64_t i, int64_t c, Vector<A>& base) {
+          base = k == 0 ? Vector<A>{} : load(y + i * channels + c);
+        });
       }
       tile_out.write(a.x_gradient + at, rows);
     }

@@ -19,16 +19,9 @@
 
 namespace pumlc::cpu::PUMLC_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-constexpr int kVectors = 2;  // of channels at a time: with eight heads 16 accumulators of 32 registers
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-constexpr int kVectors = 1;  // 8 accumulators of 16 registers
-#else
-constexpr int kVectorBytes = 16;
-constexpr int kVectors = 1;
-#endif
+constexpr int kVectorBytes = PUMLC_VECTOR_BYTES;  // of a register
+// Vectors of channels at a time: with eight heads, 16 accumulators of AVX-512's 32 registers, or 8 of 16.
+constexpr int kVectors = kVectorBytes == 64 ? 2 : 1;
 
 #define PUMLC_INLINE inline __attribute__((always_inline))
 
@@ -42,7 +35,7 @@ template <typename A>
 using Vector = typename VectorTypes<A>::Vector;
 template <typename A>
 constexpr int kLanes = kVectorBytes / sizeof(A);
-static_assert(kChannelUnit % (kLanes<float> * kVectors) == 0 || kChannelUnit % kLanes<float> == 0);
+static_assert(kChannelUnit % kLanes<float> == 0, "a tile has whole vectors alone");
 
 template <typename A>
 PUMLC_INLINE Vector<A> load(const A* from) {
@@ -155,7 +148,7 @@ void dots(const A* x, const A* v, int64_t rows, int64_t channels, A* d) {
   for (; i < rows; ++i) dots_of_rows<1>(x + i * channels, v, channels, d + i * kHeadBlock);
 }
 
-// y [rows, channels] = base + w v; base(i, c) is a vector from channel c of row i.
+// y [rows, channels] = base + w v; base(i, c, vector) sets a vector to what stands from channel c of row i on.
 template <typename A, typename Base>
 PUMLC_INLINE void spread(const A* w, const A* v, int64_t rows, int64_t channels, A* y, const Base& base) {
   for_channels<A>(channels, [&](int64_t c, auto n) {
@@ -165,7 +158,7 @@ PUMLC_INLINE void spread(const A* w, const A* v, int64_t rows, int64_t channels,
       for (int j = 0; j < n; ++j) vector[k][j] = load(v + k * channels + c + j * kLanes<A>);
     for (int64_t i = 0; i < rows; ++i) {
       Vector<A> sum[n];
-      for (int j = 0; j < n; ++j) sum[j] = base(i, c + j * kLanes<A>);
+      for (int j = 0; j < n; ++j) base(i, c + j * kLanes<A>, sum[j]);
 #pragma GCC unroll 8
       for (int k = 0; k < kHeadBlock; ++k)
         for (int j = 0; j < n; ++j) sum[j] += w[i * kHeadBlock + k] * vector[k][j];

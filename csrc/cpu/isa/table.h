@@ -1,6 +1,7 @@
 // Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
-// have set the compiler's target and named PUMLC_ISA. Only headers whose functions are inlined or live in
-// namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
+// have set the compiler's target and named PUMLC_ISA, and PUMLC_VECTOR_BYTES, the size of a register. Only headers
+// whose functions are inlined or live in namespace PUMLC_ISA belong here: an inline function that two targets share
+// could be linked from the wrong one.
 #include "../attention_pool_kernel.h"
 #include "../gated_broadcast_add_kernel.h"
 #include "../kernels.h"
