@@ -19,9 +19,9 @@ PUMLC_HOST_DEVICE constexpr int64_t padded_to(int64_t count, int64_t unit) { ret
 PUMLC_HOST_DEVICE constexpr int64_t padded_channels(int64_t channels) { return padded_to(channels, kChannelUnit); }
 PUMLC_HOST_DEVICE constexpr int64_t padded_heads(int64_t heads) { return padded_to(heads, kHeadBlock); }
 
-// Positions of a tile: 32 KB of floats.
+// Positions of a tile: 32 KB of floats at most.
 PUMLC_HOST_DEVICE constexpr int64_t tile_positions(int64_t channels) {
-  return padded_to(std::clamp<int64_t>((1 << 13) / padded_channels(channels), 8, 64), kPositionUnit);
+  return padded_to(std::clamp<int64_t>((1 << 13) / padded_channels(channels), 8, 32), kPositionUnit);
 }
 
 // The chunks of a feature map.
@@ -31,8 +31,9 @@ struct Chunks {
   int64_t count;
 
   Chunks(int64_t images, int64_t positions, int64_t channels) {
-    // 256 KB of floats; the sums of a chunk, as many as 8 positions have channels, weigh little beside it
-    size = padded_to(std::max<int64_t>((1 << 16) / padded_channels(channels), 64), kPositionUnit);
+    // 256 KB of floats; the sums of a chunk, as many as 8 positions have channels, weigh little beside it;
+    // no more positions, for rounding errors add up along them
+    size = padded_to(std::clamp<int64_t>((1 << 16) / padded_channels(channels), 64, 1024), kPositionUnit);
     per_image = (positions + size - 1) / size;
     count = images * per_image;
   }

@@ -252,8 +252,8 @@ cudaError_t attention_pool_forward(const AttentionPoolArguments<S, A>& a, A* par
 
 template <typename S, typename A>
 cudaError_t attention_pool_backward(const AttentionPoolArguments<S, A>& a, cudaStream_t stream) {
-  return is_aligned<kPack<S>>(a.x, a.channels) && is_aligned<kPack<S>>(a.x_gradient, a.channels)
-             ? backward<kPack<S>>(a, stream)
+  return is_aligned<kSmallPack<S>>(a.x, a.channels) && is_aligned<kSmallPack<S>>(a.x_gradient, a.channels)
+             ? backward<kSmallPack<S>>(a, stream)
              : backward<1>(a, stream);
 }
 

@@ -12,10 +12,6 @@
 namespace pumlc::cuda {
 namespace {
 
-// Channels of a pack in the backward pass: a thread keeps 17 numbers for each.
-template <typename S>
-constexpr int kBackwardPack = kPack<S> < 4 ? kPack<S> : 4;
-
 // v [8, V]: scale u of a block of heads for this thread's channels.
 template <int V, typename S, typename A>
 __device__ __forceinline__ void load_vectors(const GatedBroadcastAddArguments<S, A>& a, int64_t b, int64_t first_head,
@@ -201,7 +197,7 @@ cudaError_t forward(const GatedBroadcastAddArguments<S, A>& a, cudaStream_t stre
 
 template <typename S, typename A>
 cudaError_t backward_plan(const GatedBroadcastAddArguments<S, A>& a, bool packs, MapPlan* plan) {
-  return packs ? MapPlan::make<kBackwardPack<S>>(a.images, a.positions, a.channels, a.heads, true, plan)
+  return packs ? MapPlan::make<kSmallPack<S>>(a.images, a.positions, a.channels, a.heads, true, plan)
                : MapPlan::make<1>(a.images, a.positions, a.channels, a.heads, true, plan);
 }
 
@@ -216,14 +212,15 @@ cudaError_t launch_elements(void (*kernel)(Parameters...), int64_t count, cudaSt
 
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_forward(const GatedBroadcastAddArguments<S, A>& a, cudaStream_t stream) {
-  return is_aligned<kPack<S>>(a.y, a.channels) && is_aligned<kPack<S>>(a.out, a.channels) ? forward<kPack<S>>(a, stream)
-                                                                                          : forward<1>(a, stream);
+  return is_aligned<kSmallPack<S>>(a.y, a.channels) && is_aligned<kSmallPack<S>>(a.out, a.channels)
+             ? forward<kSmallPack<S>>(a, stream)
+             : forward<1>(a, stream);
 }
 
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_parts(const GatedBroadcastAddArguments<S, A>& a, GatedBroadcastAddParts* parts) {
   MapPlan plan;
-  const cudaError_t error = backward_plan(a, is_aligned<kBackwardPack<S>>(a.upstream, a.channels), &plan);
+  const cudaError_t error = backward_plan(a, is_aligned<kSmallPack<S>>(a.upstream, a.channels), &plan);
   *parts = {plan.splits, plan.channel_blocks};
   return error;
 }
@@ -232,13 +229,13 @@ template <typename S, typename A>
 cudaError_t gated_broadcast_add_backward(const GatedBroadcastAddArguments<S, A>& a,
                                          const GatedBroadcastAddWorkspace<A>& workspace, cudaStream_t stream) {
   MapPlan plan;
-  const bool packs = is_aligned<kBackwardPack<S>>(a.upstream, a.channels);
+  const bool packs = is_aligned<kSmallPack<S>>(a.upstream, a.channels);
   cudaError_t error = backward_plan(a, packs, &plan);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(a.images * plan.splits),
                   static_cast<unsigned>(plan.channel_blocks * plan.head_blocks));
-  error = launch(packs ? gradient_kernel<S, A, kBackwardPack<S>> : gradient_kernel<S, A, 1>, grid,
-                 dim3(kProductThreads), 0, stream, a, plan, workspace);
+  error = launch(packs ? gradient_kernel<S, A, kSmallPack<S>> : gradient_kernel<S, A, 1>, grid, dim3(kProductThreads),
+                 0, stream, a, plan, workspace);
   if (error == cudaSuccess && workspace.dots != nullptr)
     error = launch_elements(gate_gradient_kernel<S, A>, a.images * a.heads * a.positions, stream, a,
                             plan.channel_blocks, workspace.dots);

@@ -32,13 +32,16 @@ struct alignas(V * sizeof(S)) Pack {
   S value[V];
 };
 
-// Channels in 16 bytes.
+// Channels of a pack: 16 bytes; and where a thread keeps so much for each that eight of them would take the registers
+// of a second block on the multiprocessor.
 template <typename S>
 constexpr int kPack = 16 / sizeof(S);
+template <typename S>
+constexpr int kSmallPack = kPack<S> < 4 ? kPack<S> : 4;
 
-// Packs that a thread asks for before it uses the first.
-template <int V>
-constexpr int kInFlight = V >= 8 ? 2 : 4;
+// Packs that a thread asks for before it uses the first: with two blocks on a multiprocessor, 16 KB are in flight.
+template <typename S, int V>
+constexpr int kInFlight = sizeof(S) == 8 || V * sizeof(S) >= 16 ? 2 : 4;
 
 // The weights of one position.
 template <typename A>
@@ -216,15 +219,15 @@ __device__ __forceinline__ void sum_rows(A (&values)[V], const MapPlace& at, A* 
 template <int V, typename S, typename Work>
 __device__ __forceinline__ void for_packs(const S* x, int64_t channels, int64_t c, int count, const MapPlace& at,
                                           const Work& work) {
-  for (int first = 0; first < count; first += kInFlight<V> * at.rows) {
-    Pack<S, V> packs[kInFlight<V>];
+  for (int first = 0; first < count; first += kInFlight<S, V> * at.rows) {
+    Pack<S, V> packs[kInFlight<S, V>];
 #pragma unroll
-    for (int r = 0; r < kInFlight<V>; ++r) {
+    for (int r = 0; r < kInFlight<S, V>; ++r) {
       const int p = first + r * at.rows + at.row;
       packs[r] = load_pack<V>(x + p * channels + c, p < count && c < channels);
     }
 #pragma unroll
-    for (int r = 0; r < kInFlight<V>; ++r) {
+    for (int r = 0; r < kInFlight<S, V>; ++r) {
       const int p = first + r * at.rows + at.row;
       work(p, p < count && c < channels, packs[r]);
     }
