@@ -71,6 +71,8 @@ inline void check_floating(const char* name, const at::Tensor& tensor) {
 inline void check_feature_map(const char* name, const at::Tensor& map) {
   TORCH_CHECK_VALUE(map.dim() == 4 && map.size(1) > 0 && map.size(2) > 0 && map.size(3) > 0, name, ": got shape ",
                     map.sizes(), ", wanted [B, C, H, W] with at least one channel and one position");
+  TORCH_CHECK_VALUE(map.size(2) * map.size(3) < (int64_t{1} << 30), name, ": got shape ", map.sizes(),
+                    ", wanted fewer than 2^30 positions");
   check_floating(name, map);
 }
 

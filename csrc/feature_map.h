@@ -23,7 +23,7 @@ HeadMap<T> head_map(T* data, const at::Tensor& map, int64_t stride) {
           map.stride(1),
           map.stride(2) * stride,
           map.stride(3) * stride,
-          (map.size(3) + stride - 1) / stride};
+          static_cast<uint32_t>((map.size(3) + stride - 1) / stride)};
 }
 
 }  // namespace pumlc

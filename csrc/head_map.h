@@ -15,10 +15,13 @@ struct HeadMap {
   int64_t head;
   int64_t row;     // between neighbouring rows that are seen
   int64_t column;  // between neighbouring columns that are seen
-  int64_t width;   // columns that are seen
+  uint32_t width;  // columns that are seen
 
+  // p < 2^30, so that a GPU divides in 32 bits
   PUMLC_HOST_DEVICE T* at(int64_t b, int64_t k, int64_t p) const {
-    return data + b * image + k * head + p / width * row + p % width * column;
+    const uint32_t i = static_cast<uint32_t>(p) / width;
+    const uint32_t j = static_cast<uint32_t>(p) - i * width;
+    return data + b * image + k * head + i * row + j * column;
   }
 };
 

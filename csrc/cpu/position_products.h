@@ -218,7 +218,7 @@ void read_scores(const HeadMap<S>& map, int64_t b, int64_t block, int64_t heads,
   const int64_t padded = (count + kPositionUnit - 1) / kPositionUnit * kPositionUnit;
   if (width < kHeadBlock || count < padded)
     std::fill(to, to + padded * kHeadBlock, -std::numeric_limits<A>::infinity());
-  int64_t column = first % map.width;
+  uint32_t column = static_cast<uint32_t>(first % map.width);
   const S* __restrict__ from = map.at(b, block * kHeadBlock, first);
   for (int64_t i = 0; i < count; ++i) {
     A* __restrict__ row = to + i * kHeadBlock;
@@ -229,7 +229,7 @@ void read_scores(const HeadMap<S>& map, int64_t b, int64_t block, int64_t heads,
     from += map.column;
     if (++column == map.width) {
       column = 0;
-      from += map.row - map.width * map.column;
+      from += map.row - static_cast<int64_t>(map.width) * map.column;
     }
   }
 }
@@ -239,7 +239,7 @@ template <typename S, typename A>
 void write_scores(const HeadMap<S>& map, int64_t b, int64_t block, int64_t heads, int64_t first, int64_t count,
                   const A* from) {
   const int64_t width = std::min<int64_t>(kHeadBlock, heads - block * kHeadBlock);
-  int64_t column = first % map.width;
+  uint32_t column = static_cast<uint32_t>(first % map.width);
   S* __restrict__ to = map.at(b, block * kHeadBlock, first);
   for (int64_t i = 0; i < count; ++i) {
     const A* __restrict__ row = from + i * kHeadBlock;
@@ -250,7 +250,7 @@ void write_scores(const HeadMap<S>& map, int64_t b, int64_t block, int64_t heads
     to += map.column;
     if (++column == map.width) {
       column = 0;
-      to += map.row - map.width * map.column;
+      to += map.row - static_cast<int64_t>(map.width) * map.column;
     }
   }
 }

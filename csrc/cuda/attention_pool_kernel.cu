@@ -22,16 +22,16 @@ __global__ void __launch_bounds__(kProductThreads)
   __shared__ A of_rows[kProductThreads * V];
   const MapPlace at(plan);
   const MapShare share(plan, a.positions);
-  const int64_t channel_block = blockIdx.y % plan.channel_blocks;
-  const int64_t first_head = blockIdx.y / plan.channel_blocks * kHeadBlock;
-  const int64_t c = (channel_block * at.lanes + at.lane) * V;
-  const int64_t k = first_head + at.head;
+  const int channel_block = blockIdx.y % plan.channel_blocks;
+  const int first_head = blockIdx.y / plan.channel_blocks * kHeadBlock;
+  const int64_t c = (static_cast<int64_t>(channel_block) * at.lanes + at.lane) * V;
+  const int k = first_head + at.head;
   const int warp = threadIdx.x / kWarpSize;
 
   // the largest score of the share: thread t has head t % 8 at every 32nd position
   A largest = -std::numeric_limits<A>::infinity();
   if (k < a.heads)
-    for (int64_t p = share.begin + threadIdx.x / kHeadBlock; p < share.end; p += kProductThreads / kHeadBlock) {
+    for (int p = share.begin + threadIdx.x / kHeadBlock; p < share.end; p += kProductThreads / kHeadBlock) {
       const A score = static_cast<A>(__ldg(a.scores.at(share.image, k, p)));
       largest = score > largest ? score : largest;
     }
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kProductThreads)
 
   A acc[kHeadBlock][V] = {};
   A sum = A(0);
-  for (int64_t first = share.begin; first < share.end; first += kTile) {
-    const int count = static_cast<int>(share.end - first < kTile ? share.end - first : kTile);
+  for (int first = share.begin; first < share.end; first += kTile) {
+    const int count = share.end - first < kTile ? share.end - first : kTile;
     __syncthreads();  // the last tile's weights are used, and so is of_warps
     fill_tile(a.scores, share.image, k, k < a.heads, first, count, weights, [&](A score) {
       const A term = math::softmax_term(score, largest);
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kProductThreads)
                  });
   }
 
-  const int64_t part = share.image * plan.splits + share.split;
+  const int64_t part = blockIdx.x;
   sum = warp_sum<kHeadBlock>(sum);
   if (threadIdx.x % kWarpSize < kHeadBlock) of_warps[warp][at.head] = sum;
   __syncthreads();
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kProductThreads)
   for (int j = 0; j < kHeadBlock; ++j) {
     if (first_head + j >= a.heads) break;  // the same for all threads
     A* const to = partial + (part * a.heads + first_head + j) * a.channels;
-    const int64_t from = channel_block * at.lanes * V;
+    const int64_t from = static_cast<int64_t>(channel_block) * at.lanes * V;
     sum_rows<V>(acc[j], at, of_rows, [&](int i, A total) {
       if (from + i < a.channels) to[from + i] = total;
     });
@@ -140,17 +140,17 @@ __global__ void __launch_bounds__(kProductThreads)
   A inverse_sum = A(0);
   A mean_dot = A(0);
 
-  for (int64_t first = share.begin; first < share.end; first += kTile) {
-    const int count = static_cast<int>(share.end - first < kTile ? share.end - first : kTile);
-    for (int64_t head_block = 0; head_block < plan.head_blocks; ++head_block) {
-      const int64_t first_head = head_block * kHeadBlock;
-      const int64_t k = first_head + at.head;
+  for (int first = share.begin; first < share.end; first += kTile) {
+    const int count = share.end - first < kTile ? share.end - first : kTile;
+    for (int head_block = 0; head_block < plan.head_blocks; ++head_block) {
+      const int first_head = head_block * kHeadBlock;
+      const int k = first_head + at.head;
       if (first == share.begin || plan.head_blocks > 1) {
         // D_k by the function that the positions' dots are taken with, row j of the means in the place of a position:
         // where one position has all the weight, and so is the mean, its dot and D cancel exactly
         __syncthreads();
-        for (int64_t block = 0; block < plan.channel_blocks; ++block) {
-          const int64_t c = (block * at.lanes + at.lane) * V;
+        for (int block = 0; block < plan.channel_blocks; ++block) {
+          const int64_t c = (static_cast<int64_t>(block) * at.lanes + at.lane) * V;
           load_upstream(a, b, first_head, c, v);
           for (int j = at.row; j < static_cast<int>(round_up(kHeadBlock, at.rows)); j += at.rows) {
             const bool exists = j < kHeadBlock && first_head + j < a.heads && c < a.channels;
@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(kProductThreads)
       fill_tile(a.scores, b, k, k < a.heads, first, count, weights,
                 [&](A score) { return math::softmax_term(score, largest) * inverse_sum; });
       __syncthreads();
-      for (int64_t block = 0; block < plan.channel_blocks; ++block) {
-        const int64_t c = (block * at.lanes + at.lane) * V;
+      for (int block = 0; block < plan.channel_blocks; ++block) {
+        const int64_t c = (static_cast<int64_t>(block) * at.lanes + at.lane) * V;
         if (plan.channel_blocks > 1) load_upstream(a, b, first_head, c, v);
         const int64_t origin = (b * a.positions + first) * a.channels;
         for_packs<V>(a.x + origin, a.channels, c, count, at,

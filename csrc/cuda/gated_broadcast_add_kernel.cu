@@ -38,11 +38,11 @@ __global__ void __launch_bounds__(kProductThreads)
 #pragma unroll
   for (int i = 0; i < V; ++i) shift[i] = c < a.channels ? a.shift[c + i] : A(0);
 
-  for (int64_t first = share.begin; first < share.end; first += kTile) {
-    const int count = static_cast<int>(share.end - first < kTile ? share.end - first : kTile);
+  for (int first = share.begin; first < share.end; first += kTile) {
+    const int count = share.end - first < kTile ? share.end - first : kTile;
     const int64_t origin = (share.image * a.positions + first) * a.channels;
-    for (int64_t head_block = 0; head_block < plan.head_blocks; ++head_block) {
-      const int64_t k = head_block * kHeadBlock + at.head;
+    for (int head_block = 0; head_block < plan.head_blocks; ++head_block) {
+      const int k = head_block * kHeadBlock + at.head;
       if (first == share.begin || plan.head_blocks > 1) load_vectors(a, share.image, head_block * kHeadBlock, c, v);
       __syncthreads();  // the last gates are used
       fill_tile(a.gate_scores, share.image, k, k < a.heads, first, count, gates,
@@ -75,17 +75,17 @@ __global__ void __launch_bounds__(kProductThreads)
   const MapPlace at(plan);
   const MapShare share(plan, a.positions);
   const int64_t b = share.image;
-  const int64_t channel_block = blockIdx.y % plan.channel_blocks;
-  const int64_t first_head = blockIdx.y / plan.channel_blocks * kHeadBlock;
-  const int64_t c = (channel_block * at.lanes + at.lane) * V;
-  const int64_t k = first_head + at.head;
+  const int channel_block = blockIdx.y % plan.channel_blocks;
+  const int first_head = blockIdx.y / plan.channel_blocks * kHeadBlock;
+  const int64_t c = (static_cast<int64_t>(channel_block) * at.lanes + at.lane) * V;
+  const int k = first_head + at.head;
   A v[kHeadBlock][V];
   load_vectors(a, b, first_head, c, v);
   A acc[kHeadBlock][V] = {};
   A total[V] = {};
 
-  for (int64_t first = share.begin; first < share.end; first += kTile) {
-    const int count = static_cast<int>(share.end - first < kTile ? share.end - first : kTile);
+  for (int first = share.begin; first < share.end; first += kTile) {
+    const int count = share.end - first < kTile ? share.end - first : kTile;
     __syncthreads();  // the last gates and dots are used
     fill_tile(a.gate_scores, b, k, k < a.heads, first, count, gates, [](A score) { return math::gate(score); });
     __syncthreads();
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(kProductThreads)
     }
   }
 
-  const int64_t part = b * plan.splits + share.split;
-  const int64_t from = channel_block * at.lanes * V;
+  const int64_t part = blockIdx.x;
+  const int64_t from = static_cast<int64_t>(channel_block) * at.lanes * V;
 #pragma unroll
   for (int j = 0; j < kHeadBlock; ++j) {
     if (first_head + j >= a.heads) break;  // the same for all threads

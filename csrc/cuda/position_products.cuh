@@ -51,13 +51,13 @@ struct alignas(16) Weights {
 
 // How a launch divides a feature map.
 struct MapPlan {
-  int lanes;               // threads beside each other, a power of two of at least 8
-  int64_t channel_blocks;  // of lanes * V channels
-  int64_t head_blocks;
-  int64_t splits;  // of the positions of an image
-  int64_t share;   // positions of a split, a multiple of kTile
+  int lanes;           // threads beside each other, a power of two of at least 8
+  int channel_blocks;  // of lanes * V channels
+  int head_blocks;
+  int splits;  // of the positions of an image
+  int share;   // positions of a split, a multiple of kTile
 
-  // blocks: of one split of one image, that a launch has beside each other
+  // blocks_per_head: channels and heads are shared by blocks, not taken one after the other by one of them
   template <int V>
   static cudaError_t make(int64_t images, int64_t positions, int64_t channels, int64_t heads, bool blocks_per_head,
                           MapPlan* plan) {
@@ -68,12 +68,12 @@ struct MapPlan {
     const int64_t packs = ceil_div(channels, V);
     plan->lanes = kHeadBlock;
     while (plan->lanes < kProductThreads && plan->lanes < packs) plan->lanes *= 2;
-    plan->channel_blocks = ceil_div(packs, plan->lanes);
-    plan->head_blocks = ceil_div(heads, kHeadBlock);
+    plan->channel_blocks = static_cast<int>(ceil_div(packs, plan->lanes));
+    plan->head_blocks = static_cast<int>(ceil_div(heads, kHeadBlock));
     const int64_t blocks = images * (blocks_per_head ? plan->channel_blocks * plan->head_blocks : 1);
     const int64_t wanted = ceil_div(kBlocksPerMultiprocessor * device.multiprocessors, blocks);
-    plan->share = round_up(ceil_div(positions, wanted), kTile);
-    plan->splits = ceil_div(positions, plan->share);
+    plan->share = static_cast<int>(round_up(ceil_div(positions, wanted), kTile));
+    plan->splits = static_cast<int>(ceil_div(positions, plan->share));
     return cudaSuccess;
   }
 };
@@ -96,15 +96,15 @@ struct MapPlace {
 
 // The share of an image's positions that a block has.
 struct MapShare {
-  int64_t image;
-  int64_t split;
-  int64_t begin;
-  int64_t end;
+  int image;
+  int split;
+  int begin;
+  int end;
   __device__ MapShare(const MapPlan& plan, int64_t positions)
-      : image(blockIdx.x / plan.splits),
-        split(blockIdx.x % plan.splits),
+      : image(static_cast<int>(blockIdx.x / static_cast<unsigned>(plan.splits))),
+        split(static_cast<int>(blockIdx.x % static_cast<unsigned>(plan.splits))),
         begin(split * plan.share),
-        end(begin + plan.share < positions ? begin + plan.share : positions) {}
+        end(positions - begin > plan.share ? begin + plan.share : static_cast<int>(positions)) {}
 };
 
 // tile [kTile]: weight(score) of this thread's head at `count` positions from `first` on, 0 beyond them and for heads
