@@ -89,9 +89,8 @@ void attention_pool_finish(const AttentionPoolWork<S, A>& work, int64_t first, i
       const A* part = total + j * heads * channels;
       for (int64_t c = begin; c < end; ++c) total[c] = (j == 0 ? A(0) : total[c]) + factor * part[c];
     }
-    const A scale = A(1) / sum;
     for (int64_t c = begin; c < end; ++c) {
-      total[c] *= scale;
+      total[c] /= sum;
       a.pooled[to + c] = static_cast<S>(total[c]);
     }
     if (a.means_out != nullptr) std::copy(total + begin, total + end, a.means_out + to + begin);
@@ -111,18 +110,19 @@ class AttentionPoolGradient {
         upstream(scratch),
         mean_dots(upstream + heads_ * channels_),
         largest(mean_dots + heads_),
-        inverse_sums(largest + heads_) {}
+        sums(largest + heads_) {}
 
   // row: room for one row of a tile
   void read(int64_t b, A* row) {
-    std::fill(upstream, inverse_sums + heads_, A(0));
+    std::fill(upstream, sums, A(0));
+    std::fill(sums, sums + heads_, A(1));  // of heads that do not exist, too
     for (int64_t k = 0; k < a_.heads; ++k) {
       const int64_t begin = a_.grouped ? k * (a_.channels / a_.heads) : 0;
       const int64_t end = a_.grouped ? begin + a_.channels / a_.heads : a_.channels;
       const S* from = a_.upstream + (b * a_.rows() + (a_.grouped ? 0 : k)) * a_.channels;
       for (int64_t c = begin; c < end; ++c) upstream[k * channels_ + c] = static_cast<A>(from[c]);
       largest[k] = a_.statistics[(b * 2 + kLargestScore) * a_.heads + k];
-      inverse_sums[k] = A(1) / a_.statistics[(b * 2 + kSumOfTerms) * a_.heads + k];
+      sums[k] = a_.statistics[(b * 2 + kSumOfTerms) * a_.heads + k];
     }
     // by the function that the positions' dots are taken with: where one position has all the weight, and so is the
     // mean, its dot and D cancel exactly
@@ -141,10 +141,10 @@ class AttentionPoolGradient {
   const int64_t channels_;
 
  public:
-  A* const upstream;      // [K8, N]
-  A* const mean_dots;     // [K8]
-  A* const largest;       // [K8]
-  A* const inverse_sums;  // [K8]
+  A* const upstream;   // [K8, N]
+  A* const mean_dots;  // [K8]
+  A* const largest;    // [K8]
+  A* const sums;       // [K8]
 };
 
 template <typename S, typename A>
@@ -153,7 +153,7 @@ void attention_pool_backward(const AttentionPoolWork<S, A>& work, int64_t first,
   const int64_t heads = work.padded_heads();
   const int64_t channels = work.padded_channels();
   AttentionPoolGradient<S, A> image(work, scratch);
-  A* const weights = image.inverse_sums + heads;    // [tile, 8]
+  A* const weights = image.sums + heads;            // [tile, 8]
   A* const d = weights + work.tile() * kHeadBlock;  // [tile, 8]
   A* const rows_in = d + work.tile() * kHeadBlock;  // [tile, N]
   A* const rows_out = rows_in + work.tile() * channels;
@@ -176,7 +176,7 @@ void attention_pool_backward(const AttentionPoolWork<S, A>& work, int64_t first,
         for (int64_t i = 0; i < rows; ++i)
           for (int j = 0; j < kHeadBlock; ++j)
             weights[i * kHeadBlock + j] =
-                math::softmax_term(weights[i * kHeadBlock + j], image.largest[k + j]) * image.inverse_sums[k + j];
+                math::softmax_term(weights[i * kHeadBlock + j], image.largest[k + j]) / image.sums[k + j];
         const A* g = image.upstream + k * channels;
         dots(x, g, rows, channels, d);
         for (int64_t i = 0; i < rows; ++i)

@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const int64_t b = share.image;
   A v[kHeadBlock][V];
   A largest = A(0);  // these are of this thread's head
-  A inverse_sum = A(0);
+  A sum = A(1);
   A mean_dot = A(0);
 
   for (int first = share.begin; first < share.end; first += kTile) {
@@ -166,12 +166,12 @@ __global__ void __launch_bounds__(kProductThreads)
         if (k < a.heads) {
           mean_dot = whole_dot(tile_dots, at, at.head, at.head);
           largest = a.statistics[(b * kSoftmaxStatisticCount + kLargestScore) * a.heads + k];
-          inverse_sum = A(1) / a.statistics[(b * kSoftmaxStatisticCount + kSumOfTerms) * a.heads + k];
+          sum = a.statistics[(b * kSoftmaxStatisticCount + kSumOfTerms) * a.heads + k];
         }
       }
       __syncthreads();  // the last weights and dots are used
       fill_tile(a.scores, b, k, k < a.heads, first, count, weights,
-                [&](A score) { return math::softmax_term(score, largest) * inverse_sum; });
+                [&](A score) { return math::softmax_term(score, largest) / sum; });
       __syncthreads();
       for (int block = 0; block < plan.channel_blocks; ++block) {
         const int64_t c = (static_cast<int64_t>(block) * at.lanes + at.lane) * V;
