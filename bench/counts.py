@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+
 FORWARD, FORWARD_AND_BACKWARD = "forward", "forward+backward"
 PASSES = (FORWARD, FORWARD_AND_BACKWARD)
 
@@ -77,10 +79,75 @@ def pu_loss(shape: PuLossShape, number_bytes: int, passes: str) -> Counts:
     return Counts(moved, fmas, specials)
 
 
+class FeatureMapShape(NamedTuple):
+    images: int
+    channels: int
+    height: int
+    width: int
+    heads: int = 8
+
+    def __str__(self) -> str:
+        return f"{self.images}x{self.channels}x{self.height}x{self.width}"
+
+    def random(self, channels: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """A map [B, channels, H, W], channels_last, that wants a gradient."""
+        size = (self.images, channels, self.height, self.width)
+        tensor = torch.randn(size, device=device).to(dtype, memory_format=torch.channels_last)
+        return tensor.requires_grad_()
+
+
+STAGES = tuple(FeatureMapShape(4, 64 << stage, 112 >> stage, 112 >> stage) for stage in range(4))
+"""The feature maps of the four stages of a ResNet at 448 pixels, with the 8 heads of the local-global convolution; the
+stages of ResNet-18 and the 3x3 convolutions of ResNet-101 have these channels."""
+
+
+def attention_pool(shape: FeatureMapShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/attention_pool.h; what is done once per image is left out."""
+    positions = shape.images * shape.height * shape.width
+    elements = positions * shape.channels
+    scores = positions * shape.heads
+    pooled = shape.images * shape.heads * shape.channels
+    moved = (elements + scores + pooled) * number_bytes  # x and the scores read, the means written
+    fmas = elements * shape.heads  # to the sums
+    fmas += scores * 3  # comparison for the largest score, less that score, to the sum of the terms
+    specials = scores  # exp
+    launches = 2  # the sums of all positions, then what they are divided by
+    if passes == FORWARD_AND_BACKWARD:
+        # x, scores and the gradient of the means read, the gradients of x and scores written
+        moved += (2 * elements + 2 * scores + pooled) * number_bytes
+        fmas += elements * shape.heads * 2  # the dots with, and the spreading of, the gradient of the means
+        fmas += scores * 4  # less the largest score, times the reciprocal of the sum; A (d - D)
+        specials += scores  # exp
+        launches += 1
+    return Counts(moved, fmas, specials, launches)
+
+
+def gated_broadcast_add(shape: FeatureMapShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/gated_broadcast_add.h; what is done once per image is left out."""
+    positions = shape.images * shape.height * shape.width
+    elements = positions * shape.channels
+    scores = positions * shape.heads
+    moved = (2 * elements + scores) * number_bytes  # y and the scores read, the result written
+    fmas = elements * (shape.heads + 1)  # the spreading, the shift
+    fmas += scores * 2  # sigmoid: 1 + e, e * larger
+    specials = scores * 2  # exp, reciprocal
+    launches = 1
+    if passes == FORWARD_AND_BACKWARD:
+        # upstream gradient and scores read, the gradient of the scores written; that of y is the upstream gradient
+        moved += (elements + 2 * scores) * number_bytes
+        fmas += elements * (2 * shape.heads + 1)  # to the sums M, the dots, to the sum of all
+        fmas += scores * 4  # sigmoid, p q d
+        specials += scores * 2
+        launches += 2  # the sums of all positions, then the gradients made of them
+    return Counts(moved, fmas, specials, launches)
+
+
 OPERATORS = {
     "pu_loss": Operator(
         # the COCO recipe on one GPU, a large COCO batch, OpenImages
         (PuLossShape(35, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)),
         pu_loss,
     ),
+    "attention_pool": Operator(STAGES, attention_pool),
+    "gated_broadcast_add": Operator(STAGES, gated_broadcast_add),
 }

@@ -178,7 +178,7 @@ class Report:
     device: torch.device
     path: Path | None = None
     rows: list[Row] = field(default_factory=list)
-    _FORMAT = "{:<14}{:<12}{:<10}{:<18}{:<10}{:>11}{:>8}{:>8}{:>7}{:>8}{:>9}{:>8}{:>9}"
+    _FORMAT = "{:<21}{:<14}{:<10}{:<18}{:<10}{:>11}{:>8}{:>8}{:>7}{:>8}{:>9}{:>8}{:>9}"
 
     def add(self, row: Row) -> None:
         if not self.rows:

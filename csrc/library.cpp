@@ -26,6 +26,22 @@ TORCH_LIBRARY(pumlc, m) {
   m.def(
       "pu_finish(Tensor logits, Tensor labels, Tensor moments, Tensor sums, float alpha, float gamma, "
       "float min_temperature, float gradient_scale) -> (Tensor loss, Tensor statistics, Tensor gradient)");
+
+  // x [B, C, H, W], scores [B, K, H, W] -> pooled [B, K, C], or [B, C] where grouped; means, pooled before it was
+  // rounded to the dtype of x, or [0] where it was not; statistics [B, 2, K] of the softmax
+  m.def("attention_pool(Tensor x, Tensor scores, bool grouped) -> (Tensor pooled, Tensor means, Tensor statistics)");
+  // upstream [B, K, C] or [B, C], means (pooled where they are [0]) -> gradients of x and of scores
+  m.def(
+      "attention_pool_backward(Tensor upstream, Tensor x, Tensor scores, Tensor means, Tensor statistics, "
+      "bool grouped) -> (Tensor, Tensor)");
+
+  // y [B, O, H, W], u [B, O, K], gate_scores [B, K, H', W'], scale [O], shift [O] -> [B, O, H, W]
+  m.def(
+      "gated_broadcast_add(Tensor y, Tensor u, Tensor gate_scores, Tensor scale, Tensor shift, int stride) -> Tensor");
+  // upstream [B, O, H, W] -> gradients of u [B, O, K], gate_scores [B, K, H', W'], scale [O] and shift [O]
+  m.def(
+      "gated_broadcast_add_backward(Tensor upstream, Tensor u, Tensor gate_scores, Tensor scale, int stride) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, m) {

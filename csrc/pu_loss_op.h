@@ -22,9 +22,6 @@
 
 namespace pumlc {
 
-template <typename S>
-using Accumulation = std::conditional_t<std::is_same_v<S, double>, double, float>;
-
 template <typename Backend>
 class PuLossOp {
  public:

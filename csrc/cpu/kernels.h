@@ -6,6 +6,8 @@
 
 #include <type_traits>
 
+#include "attention_pool.h"
+#include "gated_broadcast_add.h"
 #include "pu_loss.h"
 
 namespace pumlc::cpu {
@@ -14,6 +16,8 @@ namespace pumlc::cpu {
 template <typename S, typename A>
 struct KernelsOf {
   PuLossKernels<S, A> pu_loss;
+  AttentionPoolKernels<S, A> attention_pool;
+  GatedBroadcastAddKernels<S, A> gated_broadcast_add;
 };
 
 struct Kernels {

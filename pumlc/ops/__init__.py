@@ -1,6 +1,8 @@
 """The operators: functions of tensors, with CPU and CUDA kernels behind them. They need torch alone."""
 
 from pumlc.ops._library import build_info
+from pumlc.ops.attention_pool import attention_pool
+from pumlc.ops.gated_broadcast_add import gated_broadcast_add
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 
-__all__ = ["PuStatistics", "build_info", "pu_loss", "pu_statistics"]
+__all__ = ["PuStatistics", "attention_pool", "build_info", "gated_broadcast_add", "pu_loss", "pu_statistics"]

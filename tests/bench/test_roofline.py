@@ -71,7 +71,7 @@ def test_table_has_every_shape_dtype_and_pass(capsys):
 def test_another_machine(capsys):
     roofline.main(["--bandwidth", "4300", "--tflops", "60"])
     row = next(
-        line for line in capsys.readouterr().out.splitlines() if "1024x9605   bfloat16  forward+backward" in line
+        line for line in capsys.readouterr().out.splitlines() if "1024x9605     bfloat16  forward+backward" in line
     )
     assert row.split()[-2:] == ["11.44", "memory"]
 

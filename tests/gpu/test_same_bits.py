@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pumlc.ops import pu_loss, pu_statistics
+from pumlc.ops import attention_pool, gated_broadcast_add, pu_loss, pu_statistics
 from tests.cases import CASES
+from tests.feature_maps import FEATURE_MAPS, FeatureMap
 
 RUNS = 5
 
@@ -27,6 +28,21 @@ def in_three_phases(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     return moments, sums, *op.pu_finish(logits, labels, moments, sums, 1.0, 0.55, 1e-2, 1.0)
 
 
+def attention_pool_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    inputs = [case.features(dtype, device).requires_grad_(), case.scores(dtype, device).requires_grad_()]
+    pooled = attention_pool(*inputs)
+    return pooled.detach(), *torch.autograd.grad(pooled, inputs, pooled.detach().sin())
+
+
+def gated_broadcast_add_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    y = case.features(dtype, device)
+    u = y.mean((2, 3))[..., None].expand(-1, -1, case.heads)
+    scale, shift = y.new_ones(y.shape[1]), y.new_ones(y.shape[1])
+    inputs = [tensor.detach().requires_grad_() for tensor in (y, u, case.scores(dtype, device), scale, shift)]
+    out = gated_broadcast_add(*inputs)
+    return out.detach(), *torch.autograd.grad(out, inputs, out.detach().sin())
+
+
 def bits(tensor: Tensor) -> Tensor:
     """As integers: NaN equals itself, and 0 differs from -0."""
     return tensor.contiguous().view(-1).view(torch.uint8)
@@ -42,6 +58,22 @@ def test_same_input_same_bits(case, dtype, function: Callable, device):
         if device.type == "cuda" and run % 2:
             keep_busy(device)
         for before, now in zip(first, function(logits, labels), strict=True):
+            assert torch.equal(bits(before), bits(now))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [attention_pool_and_gradients, gated_broadcast_add_and_gradients],
+    ids=lambda function: function.__name__,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", FEATURE_MAPS, ids=lambda case: case.name)
+def test_same_feature_map_same_bits(case, dtype, function: Callable, device):
+    first = function(case, dtype, device)
+    for run in range(1, RUNS):
+        if device.type == "cuda" and run % 2:
+            keep_busy(device)
+        for before, now in zip(first, function(case, dtype, device), strict=True):
             assert torch.equal(bits(before), bits(now))
 
 
