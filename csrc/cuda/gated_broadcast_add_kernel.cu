@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kProductThreads)
 
 template <int V, typename S, typename A>
 cudaError_t forward(const GatedBroadcastAddArguments<S, A>& a, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   const cudaError_t error = MapPlan::make<V>(a.images, a.positions, a.channels, kHeadBlock, true, &plan);
   if (error != cudaSuccess) return error;
   plan.head_blocks = ceil_div(a.heads, kHeadBlock);  // which a block takes one after the other
@@ -219,7 +219,7 @@ cudaError_t gated_broadcast_add_forward(const GatedBroadcastAddArguments<S, A>& 
 
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_parts(const GatedBroadcastAddArguments<S, A>& a, GatedBroadcastAddParts* parts) {
-  MapPlan plan;
+  MapPlan plan{};
   const cudaError_t error = backward_plan(a, is_aligned<kSmallPack<S>>(a.upstream, a.channels), &plan);
   *parts = {plan.splits, plan.channel_blocks};
   return error;
@@ -228,7 +228,7 @@ cudaError_t gated_broadcast_add_parts(const GatedBroadcastAddArguments<S, A>& a,
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_backward(const GatedBroadcastAddArguments<S, A>& a,
                                          const GatedBroadcastAddWorkspace<A>& workspace, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   const bool packs = is_aligned<kSmallPack<S>>(a.upstream, a.channels);
   cudaError_t error = backward_plan(a, packs, &plan);
   if (error != cudaSuccess) return error;
