@@ -153,6 +153,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const int64_t b = i / a.channels;
   const int64_t o = i % a.channels;
   A scale_gradient = A(0);
+#pragma unroll 1  // several heads at a time would take registers that doubles do not have
   for (int64_t k = 0; k < a.heads; ++k) {
     A sum = A(0);
     for (int64_t s = b * splits; s < (b + 1) * splits; ++s) sum += workspace.sums[(s * a.heads + k) * a.channels + o];
