@@ -24,16 +24,17 @@ class Benchmark(NamedTuple):
     op: str
     operator: Operator
     function: Callable
-    """pumlc's: tensors -> one tensor."""
+    """pumlc's: tensors -> one tensor, differentiated by those that require a gradient."""
     reference: Callable
     """The same in plain PyTorch."""
     make_inputs: Callable
-    """(shape, dtype, device) -> the tensors, all with requires_grad."""
+    """(shape, dtype, device) -> the tensors."""
 
 
 def run(report: Report, benchmark: Benchmark) -> None:
     """Prove and measure every shape and dtype; on a CPU float32 alone."""
     ceiling = copy_bandwidth(report.device)
+    print(f"# device copy: {ceiling / 1e9:.0f} GB/s")
     compiled = torch.compile(benchmark.reference, dynamic=False)
     providers = {"eager": benchmark.reference, "compile": compiled, "pumlc": benchmark.function}
     for shape in benchmark.operator.shapes:
@@ -44,10 +45,13 @@ def run(report: Report, benchmark: Benchmark) -> None:
 def measure(report: Report, benchmark: Benchmark, shape, dtype: str, providers: dict, ceiling: float) -> None:
     """Add the rows of one shape and dtype; ``ceiling``: bytes per second of a copy."""
     torch.manual_seed(0)
-    moved = benchmark.operator.count(shape, DTYPE_BYTES[dtype], FORWARD).bytes
-    copies = min(MOST_COPIES, max(2, -(-2 * L2_BYTES // moved))) if report.device.type == "cuda" else 1
-    inputs = [benchmark.make_inputs(shape, getattr(torch, dtype), report.device) for _ in range(copies)]
-    upstream = torch.randn_like(benchmark.function(*inputs[0]))
+    make = partial(benchmark.make_inputs, shape, getattr(torch, dtype), report.device)
+    inputs = [make()]
+    if report.device.type == "cuda":
+        size = sum(tensor.nbytes for tensor in inputs[0])
+        inputs += [make() for _ in range(copies_to_leave_the_cache(size) - 1)]
+    out = benchmark.function(*inputs[0])
+    upstream = torch.randn_like(out) if out.dim() > 0 else None
     prove_equal(inputs[0], upstream, providers)
     for passes, wrap in ((FORWARD, forward), (FORWARD_AND_BACKWARD, partial(forward_and_backward, upstream))):
         functions = {name: wrap(function) for name, function in providers.items()}
@@ -80,26 +84,34 @@ def forward(function: Callable) -> Callable:
     return run
 
 
-def forward_and_backward(upstream: Tensor, function: Callable) -> Callable:
+def forward_and_backward(upstream: Tensor | None, function: Callable) -> Callable:
+    """upstream: the gradient that comes from above, of the shape of the output; None for a scalar."""
+
     def run(*tensors):
-        return torch.autograd.grad(function(*tensors), tensors, upstream)
+        return torch.autograd.grad(function(*tensors), [it for it in tensors if it.requires_grad], upstream)
 
     return run
 
 
-def prove_equal(tensors: tuple[Tensor, ...], upstream: Tensor, providers: dict) -> None:
+def prove_equal(tensors: tuple[Tensor, ...], upstream: Tensor | None, providers: dict) -> None:
     """Output and gradients of every provider against the reference in float64."""
 
-    def results(function: Callable, tensors: tuple[Tensor, ...], upstream: Tensor) -> tuple[Tensor, ...]:
+    def results(function: Callable, tensors: tuple[Tensor, ...], upstream: Tensor | None) -> tuple[Tensor, ...]:
         out = function(*tensors)
-        return out.detach(), *torch.autograd.grad(out, tensors, upstream)
+        return out.detach(), *torch.autograd.grad(out, [it for it in tensors if it.requires_grad], upstream)
 
-    doubles = tuple(tensor.detach().double().requires_grad_() for tensor in tensors)
-    truth = results(providers["eager"], doubles, upstream.double())
+    doubles = tuple(it.detach().double().requires_grad_() if it.requires_grad else it for it in tensors)
+    truth = results(providers["eager"], doubles, None if upstream is None else upstream.double())
     eager = results(providers["eager"], tensors, upstream)
     for function in providers.values():
         for result, like, true in zip(results(function, tensors, upstream), eager, truth, strict=True):
             assert_as_exact_as_eager(result, like, true)
+
+
+def copies_to_leave_the_cache(size: int) -> int:
+    """How many inputs of so many bytes are together larger than the L2 cache of a GPU, so that each is read from
+    memory; or the most."""
+    return min(MOST_COPIES, max(2, -(-2 * L2_BYTES // size)))
 
 
 def time_all(functions: dict, inputs: list[tuple], device: torch.device) -> dict[str, Timing]:

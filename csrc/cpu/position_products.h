@@ -124,20 +124,31 @@ PUMLC_INLINE void sum_lanes(const Vector<A> (&v)[kHeadBlock], A* d) {
   }
 }
 
+// Channels whose products are added in one register: rounding errors grow with the number of those.
+constexpr int64_t kSegment = 256;
+
 // d [kRows, 8] of kRows rows, which share the loads of v.
 template <int kRows, typename A>
 PUMLC_INLINE void dots_of_rows(const A* x, const A* v, int64_t channels, A* d) {
-  Vector<A> sum[kRows][kHeadBlock] = {};
-  for (int64_t c = 0; c < channels; c += kLanes<A>) {
-    Vector<A> value[kRows];
-    for (int i = 0; i < kRows; ++i) value[i] = load(x + i * channels + c);
+  std::fill(d, d + kRows * kHeadBlock, A(0));
+  for (int64_t begin = 0; begin < channels; begin += kSegment) {
+    const int64_t end = std::min(begin + kSegment, channels);
+    Vector<A> sum[kRows][kHeadBlock] = {};
+    for (int64_t c = begin; c < end; c += kLanes<A>) {
+      Vector<A> value[kRows];
+      for (int i = 0; i < kRows; ++i) value[i] = load(x + i * channels + c);
 #pragma GCC unroll 8
-    for (int k = 0; k < kHeadBlock; ++k) {
-      const Vector<A> vector = load(v + k * channels + c);
-      for (int i = 0; i < kRows; ++i) sum[i][k] += value[i] * vector;
+      for (int k = 0; k < kHeadBlock; ++k) {
+        const Vector<A> vector = load(v + k * channels + c);
+        for (int i = 0; i < kRows; ++i) sum[i][k] += value[i] * vector;
+      }
+    }
+    for (int i = 0; i < kRows; ++i) {
+      A of_segment[kHeadBlock];
+      sum_lanes<A>(sum[i], of_segment);
+      for (int k = 0; k < kHeadBlock; ++k) d[i * kHeadBlock + k] += of_segment[k];
     }
   }
-  for (int i = 0; i < kRows; ++i) sum_lanes<A>(sum[i], d + i * kHeadBlock);
 }
 
 // d [rows, 8] = x v^T

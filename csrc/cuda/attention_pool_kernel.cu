@@ -211,7 +211,7 @@ cudaError_t forward_plan(const AttentionPoolArguments<S, A>& a, MapPlan* plan) {
 
 template <int V, typename S, typename A>
 cudaError_t forward(const AttentionPoolArguments<S, A>& a, A* partial, A* partial_statistics, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   cudaError_t error = forward_plan<V>(a, &plan);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(a.images * plan.splits),
@@ -225,7 +225,7 @@ cudaError_t forward(const AttentionPoolArguments<S, A>& a, A* partial, A* partia
 
 template <int V, typename S, typename A>
 cudaError_t backward(const AttentionPoolArguments<S, A>& a, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   const cudaError_t error = MapPlan::make<V>(a.images, a.positions, a.channels, a.heads, false, &plan);
   if (error != cudaSuccess) return error;
   return launch(gradient_kernel<S, A, V>, dim3(static_cast<unsigned>(a.images * plan.splits)), dim3(kProductThreads), 0,
@@ -236,7 +236,7 @@ cudaError_t backward(const AttentionPoolArguments<S, A>& a, cudaStream_t stream)
 
 template <typename S, typename A>
 cudaError_t attention_pool_splits(const AttentionPoolArguments<S, A>& a, int64_t* splits) {
-  MapPlan plan;
+  MapPlan plan{};
   const bool packs = is_aligned<kPack<S>>(a.x, a.channels);
   const cudaError_t error = packs ? forward_plan<kPack<S>>(a, &plan) : forward_plan<1>(a, &plan);
   *splits = plan.splits;

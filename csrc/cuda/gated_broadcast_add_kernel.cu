@@ -141,17 +141,16 @@ __global__ void __launch_bounds__(kProductThreads)
       static_cast<S>(math::gate_slope(static_cast<A>(__ldg(a.gate_scores.at(b, k, p)))) * dot);
 }
 
-// Adds the splits of an image: thread i has element i of [B, O]. The gradient of u, and what the image gives to the
+// Adds the splits of image blockIdx.y: a thread has a channel. The gradient of u, and what the image gives to the
 // gradients of scale and shift: images [2, B, O].
 template <typename S, typename A>
 __global__ void __launch_bounds__(kProductThreads)
-    image_sums_kernel(const GatedBroadcastAddArguments<S, A> a, int64_t splits,
+    image_sums_kernel(const GatedBroadcastAddArguments<S, A> a, int splits,
                       const GatedBroadcastAddWorkspace<A> workspace) {
-  const int64_t count = a.images * a.channels;
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kProductThreads + threadIdx.x;
-  if (i >= count) return;
-  const int64_t b = i / a.channels;
-  const int64_t o = i % a.channels;
+  const int64_t o = static_cast<int64_t>(blockIdx.x) * kProductThreads + threadIdx.x;
+  if (o >= a.channels) return;
+  const int64_t b = blockIdx.y;
+  const int64_t i = b * a.channels + o;  // of [B, O]
   A scale_gradient = A(0);
   for (int64_t k = 0; k < a.heads; ++k) {
     A sum = A(0);
@@ -162,7 +161,7 @@ __global__ void __launch_bounds__(kProductThreads)
   A shift_gradient = A(0);
   for (int64_t s = b * splits; s < (b + 1) * splits; ++s) shift_gradient += workspace.totals[s * a.channels + o];
   workspace.images[i] = scale_gradient;
-  workspace.images[count + i] = shift_gradient;
+  workspace.images[a.images * a.channels + i] = shift_gradient;
 }
 
 // Adds the images: a block has 32 channels, warp w the images w, w + 8, ...
@@ -187,7 +186,7 @@ __global__ void __launch_bounds__(kProductThreads)
 
 template <int V, typename S, typename A>
 cudaError_t forward(const GatedBroadcastAddArguments<S, A>& a, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   const cudaError_t error = MapPlan::make<V>(a.images, a.positions, a.channels, kHeadBlock, true, &plan);
   if (error != cudaSuccess) return error;
   plan.head_blocks = ceil_div(a.heads, kHeadBlock);  // which a block takes one after the other
@@ -201,13 +200,6 @@ cudaError_t backward_plan(const GatedBroadcastAddArguments<S, A>& a, bool packs,
                : MapPlan::make<1>(a.images, a.positions, a.channels, a.heads, true, plan);
 }
 
-template <typename... Parameters, typename... Arguments>
-cudaError_t launch_elements(void (*kernel)(Parameters...), int64_t count, cudaStream_t stream,
-                            const Arguments&... arguments) {
-  return launch(kernel, dim3(static_cast<unsigned>(ceil_div(count, kProductThreads))), dim3(kProductThreads), 0, stream,
-                arguments...);
-}
-
 }  // namespace
 
 template <typename S, typename A>
@@ -219,7 +211,7 @@ cudaError_t gated_broadcast_add_forward(const GatedBroadcastAddArguments<S, A>& 
 
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_parts(const GatedBroadcastAddArguments<S, A>& a, GatedBroadcastAddParts* parts) {
-  MapPlan plan;
+  MapPlan plan{};
   const cudaError_t error = backward_plan(a, is_aligned<kSmallPack<S>>(a.upstream, a.channels), &plan);
   *parts = {plan.splits, plan.channel_blocks};
   return error;
@@ -228,7 +220,7 @@ cudaError_t gated_broadcast_add_parts(const GatedBroadcastAddArguments<S, A>& a,
 template <typename S, typename A>
 cudaError_t gated_broadcast_add_backward(const GatedBroadcastAddArguments<S, A>& a,
                                          const GatedBroadcastAddWorkspace<A>& workspace, cudaStream_t stream) {
-  MapPlan plan;
+  MapPlan plan{};
   const bool packs = is_aligned<kSmallPack<S>>(a.upstream, a.channels);
   cudaError_t error = backward_plan(a, packs, &plan);
   if (error != cudaSuccess) return error;
@@ -237,10 +229,13 @@ cudaError_t gated_broadcast_add_backward(const GatedBroadcastAddArguments<S, A>&
   error = launch(packs ? gradient_kernel<S, A, kSmallPack<S>> : gradient_kernel<S, A, 1>, grid, dim3(kProductThreads),
                  0, stream, a, plan, workspace);
   if (error == cudaSuccess && workspace.dots != nullptr)
-    error = launch_elements(gate_gradient_kernel<S, A>, a.images * a.heads * a.positions, stream, a,
-                            plan.channel_blocks, workspace.dots);
+    error = launch(gate_gradient_kernel<S, A>,
+                   dim3(static_cast<unsigned>(ceil_div(a.images * a.heads * a.positions, kProductThreads))),
+                   dim3(kProductThreads), 0, stream, a, plan.channel_blocks, workspace.dots);
   if (error == cudaSuccess)
-    error = launch_elements(image_sums_kernel<S, A>, a.images * a.channels, stream, a, plan.splits, workspace);
+    error = launch(image_sums_kernel<S, A>,
+                   dim3(static_cast<unsigned>(ceil_div(a.channels, kProductThreads)), static_cast<unsigned>(a.images)),
+                   dim3(kProductThreads), 0, stream, a, plan.splits, workspace);
   if (error != cudaSuccess) return error;
   return launch(batch_sums_kernel<S, A>, dim3(static_cast<unsigned>(ceil_div(a.channels, kWarpSize))),
                 dim3(kProductThreads), 0, stream, a, workspace.images);

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import pu_loss, roofline
-from bench.counts import FORWARD, FORWARD_AND_BACKWARD, OPERATORS, PASSES, Operator, PuLossShape
+from bench import counts, providers, pu_loss, roofline
+from bench.counts import FORWARD, FORWARD_AND_BACKWARD, OPERATORS, PASSES, FeatureMapShape, Operator, PuLossShape
 from bench.counts import pu_loss as count
 from bench.roofline import LAUNCH_MICROSECONDS, MACHINES, Machine, floor, table
 from bench.timing import Report, Timing
@@ -35,6 +35,23 @@ def test_operations_of_pu_loss():
     assert forward.fmas == 68_865_024  # seven per element, two per positive
     assert both.fmas == 88_536_064  # two more per element
     assert forward.launches == both.launches == 1
+
+
+STAGE = FeatureMapShape(2, 10, 3, 5, heads=4)  # 30 positions, 300 elements, 120 scores, 80 means
+
+
+@pytest.mark.parametrize(
+    ("counts", "passes", "moved", "fmas", "specials"),
+    [
+        (counts.attention_pool, FORWARD, 4 * (300 + 120 + 80), 4 * 300 + 3 * 120, 120),
+        (counts.attention_pool, FORWARD_AND_BACKWARD, 4 * (900 + 360 + 160), 12 * 300 + 7 * 120, 240),
+        (counts.gated_broadcast_add, FORWARD, 4 * (600 + 120), 5 * 300 + 2 * 120, 240),
+        (counts.gated_broadcast_add, FORWARD_AND_BACKWARD, 4 * (900 + 360), 14 * 300 + 6 * 120, 480),
+    ],
+)
+def test_counts_of_feature_maps(counts, passes, moved, fmas, specials):
+    result = counts(STAGE, 4, passes)
+    assert (result.bytes, result.fmas, result.specials) == (moved, fmas, specials)
 
 
 def test_floors_of_the_large_batch():
@@ -92,8 +109,8 @@ def test_arguments_that_do_not_go_together(arguments, message, capsys):
 def test_the_benchmark_reports_the_bytes_that_are_counted(monkeypatch):
     shape = PuLossShape(8, 5, 2.0)
     monkeypatch.setattr(pu_loss, "OPERATOR", Operator((shape,), count))
-    monkeypatch.setattr(pu_loss, "copy_bandwidth", lambda device: 1000.0)
-    monkeypatch.setattr(pu_loss, "time_in_turn", lambda providers: dict.fromkeys(providers, Timing(1.0, 0.0)))
+    monkeypatch.setattr(providers, "copy_bandwidth", lambda device: 1000.0)
+    monkeypatch.setattr(providers, "time_in_turn", lambda functions: dict.fromkeys(functions, Timing(1.0, 0.0)))
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     report = Report(torch.device("cpu"))
     pu_loss.run(report)
@@ -105,5 +122,5 @@ def test_the_benchmark_reports_the_bytes_that_are_counted(monkeypatch):
 
 
 def test_inputs_leave_the_cache_of_a_gpu():
-    assert pu_loss.copies_to_leave_the_cache(LARGE, "bfloat16") == 7  # 7 x 19.7 MB > 128 MB
-    assert pu_loss.copies_to_leave_the_cache(PuLossShape(35, 80, 2.9), "float32") == pu_loss.MOST_COPIES
+    assert providers.copies_to_leave_the_cache(19_671_040) == 7  # 7 x 19.7 MB > 128 MB
+    assert providers.copies_to_leave_the_cache(14_000) == providers.MOST_COPIES

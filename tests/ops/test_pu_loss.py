@@ -265,7 +265,7 @@ def test_every_instruction_set_is_as_exact(instruction_set):
     chosen = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True).stdout.strip()
     if chosen != instruction_set:
         pytest.skip(f"this processor has no {instruction_set}: it falls back to {chosen}")
-    tests = [__file__, "-k", "(exact_as_eager or phases) and cpu", "-q", "-p", "no:cacheprovider"]
+    tests = [os.path.dirname(__file__), "-k", "(exact_as_eager or phases) and cpu", "-q", "-p", "no:cacheprovider"]
     run = subprocess.run([sys.executable, "-m", "pytest", *tests], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
     assert " passed" in run.stdout
