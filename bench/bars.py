@@ -30,11 +30,13 @@ TEXTS = {
     "microseconds": "{:.1f} us",
     "ratio": "{:.4g} x torchvision",
     "images_per_second": "{:.0f} img/s",
+    "price_share": "{:.2f} of the published price",
+    "memory_share": "{:.2f} of the published memory",
 }
 """How a value of each metric is written."""
 
 KIND = ("device", "benchmark", "op", "shape", "dtype", "passes", "files", "input", "backbone", "image_size")
-KIND += ("train_all", "batch_size", "precision")
+KIND += ("train_all", "batch_size", "precision", "convolution")
 """The fields that say what a row measures; of rows that agree in them the newest counts."""
 
 
@@ -143,7 +145,8 @@ def table(rows: Sequence[dict], bars: Sequence[Bar], machines: Sequence[str | No
 
 def _subject(bar: Bar, row: dict) -> str:
     """With what tells apart several rows of one bar: the files, the source and size of the batches."""
-    details = [(row.get("files"), "{}"), (row.get("input"), "{}"), (row.get("batch_size"), "batches of {}")]
+    details = [(row.get(name), "{}") for name in ("files", "input", "convolution") if name not in bar.row]
+    details.append((row.get("batch_size"), "batches of {}"))
     return ", ".join([bar.subject, *(text.format(value) for value, text in details if value is not None)])
 
 

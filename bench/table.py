@@ -60,6 +60,28 @@ def data_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
     return markdown(header, lines)
 
 
+def local_global_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
+    """The local-global convolution: a line per machine and convolution, and the median of each machine."""
+    lines = [
+        (
+            row["device"],
+            f"{row['convolution']} {row['dtype']}",
+            *(_milliseconds(row, provider) for provider in ("plain", "published", "pumlc")),
+            f"{row['price_share']:.2f}",
+            f"{row['memory_share']:.2f}",
+            bar_cell(row, bars),
+        )
+        for row in rows
+        if row.get("benchmark") == "local_global"
+    ]
+    header = ("machine", "convolution", "plain, ms", "published, ms", "pumlc, ms", "price", "memory", "bar")
+    return markdown(header, lines)
+
+
+def _milliseconds(row: dict, provider: str) -> str:
+    return f"{row['microseconds'][provider] / 1e3:.1f}" if "microseconds" in row else ""
+
+
 def accuracy_table(runs: Iterable[dict]) -> str:
     """Training runs, in the order they were recorded."""
     lines = [
@@ -95,6 +117,7 @@ def main() -> None:
     tables = {
         "speed": speed_table(rows, bars),
         "data": data_table(rows, bars),
+        "local-global": local_global_table(rows, bars),
         "accuracy": accuracy_table(read_rows(RESULTS / "runs.jsonl")),
     }
     for name, table in tables.items():

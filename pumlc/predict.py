@@ -36,9 +36,10 @@ def load_recogniser(run: Path) -> Recogniser:
     metadata = read_metadata(path)
     try:
         names, backbone, size = (json.loads(metadata[key]) for key in ("class_names", "backbone", "image_size"))
+        local_global = json.loads(metadata.get("local_global", "false"))
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} was not written by train.py: its header lacks {error}.") from error
-    model = Classifier(backbone, len(names), image_size=size, train_all=True)
+    model = Classifier(backbone, len(names), image_size=size, train_all=True, local_global=local_global)
     load_weights(model, str(path))
     return Recogniser(model.eval(), names)
 

@@ -46,6 +46,19 @@ def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys
     assert f"Try next: python -m pumlc.predict {run} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("layers", [["--train-all"], ["--no-train-all"]])
+def test_global_branches_train_go_on_and_predict(layers, train, picture_table, tmp_path, capsys):
+    from pumlc.predict import load_recogniser
+
+    run = tmp_path / "run"
+    settings = ["--local-global", *layers, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY]
+    assert train("csv", "--data", picture_table, *settings) == 0
+    assert "9 convolutions with a global branch, 1 left as they are" in capsys.readouterr().out
+    assert read_log(run)[0]["local_global_convolutions"] == 9
+    recogniser = load_recogniser(run)
+    assert len(recogniser.model.conversion.wrapped) == 9
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -29,6 +29,8 @@ class Config:
     """Name of a timm model."""
     weights: str = "auto"
     """Weights to start from: auto (ImageNet where they can be had), imagenet, none, or a file."""
+    local_global: bool = False
+    """Give every spatial convolution the global branch of PU-MLC, whose weights start near zero and always train."""
     train_all: bool = False
     """Train every layer, BatchNorm statistics included, instead of the last stage and the head."""
     image_size: int = 448

@@ -79,7 +79,13 @@ def build_model(config: Config, train: Dataset, world: World) -> tuple[Classifie
     Only the first process loads weights: the others get them when the model is wrapped.
     """
     torch.manual_seed(config.seed)
-    model = Classifier(config.backbone, train.num_classes, image_size=config.image_size, train_all=config.train_all)
+    model = Classifier(
+        config.backbone,
+        train.num_classes,
+        image_size=config.image_size,
+        train_all=config.train_all,
+        local_global=config.local_global,
+    )
     weights = "none" if config.resume else config.weights
     warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))
     return model.to(world.device, memory_format=torch.channels_last), warning

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pumlc.errors import InputError, require
+from pumlc.nn.conversion import Conversion, convert_local_global
 
 
 class Classifier(nn.Module):
@@ -20,15 +21,25 @@ class Classifier(nn.Module):
         backbone: a model name of timm, with or without a tag (``resnet101``, ``resnet101.tv_in1k``).
         num_classes: C.
         image_size: side of the square input in pixels; only models of fixed input size need to know it.
-        train_all: train every tensor. Otherwise only the last stage and the head train, and every BatchNorm
-            stays on its running statistics, as the published recipe has it.
+        local_global: give every spatial convolution of the backbone a global branch
+            (:func:`pumlc.nn.convert_local_global`).
+        train_all: train every tensor. Otherwise only the last stage, every global branch and the head train, and every
+            BatchNorm stays on its running statistics, as the published recipe has it.
 
     Raises:
         InputError: timm does not know the backbone (the message holds names that are close), or the backbone
             does not say what its last stage is and ``train_all`` is off.
     """
 
-    def __init__(self, backbone: str, num_classes: int, *, image_size: int = 448, train_all: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        *,
+        image_size: int = 448,
+        train_all: bool = False,
+        local_global: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone_name = backbone
         self.image_size = image_size
@@ -39,6 +50,8 @@ class Classifier(nn.Module):
         )
         if not train_all:
             self._freeze_below_last_stage()
+        # after the freezing, which the branches are no part of
+        self.conversion = convert_local_global(self.backbone) if local_global else Conversion([], [])
 
     @property
     def num_classes(self) -> int:
@@ -69,7 +82,11 @@ class Classifier(nn.Module):
         """One line for the person at the console."""
         total = sum(p.numel() for p in self.parameters())
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return f"model: {self.backbone_name}, {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
+        branches = f", {self.conversion}" if self.conversion.wrapped else ""
+        return (
+            f"model: {self.backbone_name}, {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
+            f"{branches}"
+        )
 
     def _freeze_below_last_stage(self) -> None:
         """Leave gradients to the last stage and to what the backbone registers after it (its final norm)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pumlc.errors import InputError, require
 from pumlc.nn.classifier import Classifier, create_backbone
+from pumlc.nn.local_global import LocalGlobalConv2d
 
 HUB_TIMEOUT = 5.0  # seconds to wait for the first answer; the hub client alone retries for a minute offline
 
@@ -94,15 +95,32 @@ def _load_file(model: Classifier, path: Path, class_names: tuple[str, ...] | Non
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        missing = module.load_state_dict(tensors, strict=False).missing_keys
+        missing = _load_state(module, tensors)
     except RuntimeError as error:  # a shape that does not fit
         raise InputError(f"The weights {path} do not fit: {str(error).splitlines()[-1].strip()}") from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
         raise InputError(
             f"The weights {path} do not fit this backbone: {len(missing)} tensors are missing, "
             f"such as {', '.join(missing[:3])}."
         )
+
+
+def _load_state(module: torch.nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Load what fits by name, and name what the module lacks.
+
+    Weights of a plain network also fit one whose convolutions have global branches: those keep their own.
+    """
+    plain = not any(".global_branch." in name for name in tensors)
+    for name, wrapper in module.named_modules() if plain else ():
+        if isinstance(wrapper, LocalGlobalConv2d):
+            inner = {f"{name}.conv.{last}": tensors.get(f"{name}.{last}") for last in ("weight", "bias")}
+            tensors = tensors | {key: tensor for key, tensor in inner.items() if tensor is not None}
+    missing = module.load_state_dict(tensors, strict=False).missing_keys
+    return [
+        name
+        for name in missing
+        if not name.endswith("num_batches_tracked") and not (plain and ".global_branch." in name)
+    ]
 
 
 def _load_imagenet(model: Classifier) -> str | None:
@@ -127,7 +145,7 @@ def _load_imagenet(model: Classifier) -> str | None:
         )
     except Exception as error:  # every error of the hub client and of the network below it
         return f"the download failed ({type(error).__name__}: {str(error).splitlines()[0]})"
-    model.backbone.load_state_dict(trained.state_dict())
+    _load_state(model.backbone, trained.state_dict())
     return None
 
 

@@ -30,6 +30,19 @@ def test_resnet101_has_the_published_number_of_trained_parameters():
     assert trained == sum(p.numel() for p in model.backbone.layer4.parameters()) == 14_964_736
 
 
+def test_global_branches_train_in_the_recipe():
+    plain = Classifier("test_resnet", 3, image_size=32)
+    model = Classifier("test_resnet", 3, image_size=32, local_global=True)
+    assert len(model.conversion.wrapped) == 9
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    branches = {name for name, _ in model.named_parameters() if ".global_branch." in name}
+    assert branches
+    inner = {name.replace(".conv.", ".") for name in trained - branches}
+    assert inner == {name for name, p in plain.named_parameters() if p.requires_grad}
+    assert "9 convolutions with a global branch" in model.summary()
+    assert not any(module.training for name, module in model.train().named_modules() if name.endswith("norm"))
+
+
 def test_batchnorm_keeps_its_statistics_in_the_recipe():
     images = torch.randn(4, 3, 32, 32) + 3
     frozen = Classifier("test_resnet", 3, image_size=32).train()

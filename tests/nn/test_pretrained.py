@@ -38,6 +38,32 @@ def test_backbone_of_others(model, backbone_weights, tmp_path):
     assert torch.equal(model.head.weight, head)
 
 
+def test_backbone_of_others_with_global_branches(backbone_weights, tmp_path):
+    torch.save(backbone_weights, tmp_path / "weights.pth")
+    model = Classifier("test_resnet", 3, image_size=32, local_global=True)
+    branch = model.backbone.layer4[0].conv1.global_branch.proj.weight.clone()
+    assert load_weights(model, str(tmp_path / "weights.pth")) is None
+    expected = backbone_weights["state_dict"]["module.layer4.0.conv1.weight"]
+    assert torch.equal(model.backbone.layer4[0].conv1.conv.weight, expected)
+    assert torch.equal(model.backbone.layer4[0].conv1.global_branch.proj.weight, branch)
+    del backbone_weights["state_dict"]["module.layer4.0.conv1.weight"]
+    torch.save(backbone_weights, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"1 tensors are missing, such as layer4\.0\.conv1\.conv\.weight"):
+        load_weights(model, str(tmp_path / "weights.pth"))
+
+
+def test_whole_model_with_global_branches(tmp_path):
+    model = Classifier("test_resnet", 3, image_size=32, local_global=True)
+    path = tmp_path / "best.safetensors"
+    safetensors.torch.save_file(model.state_dict(), path)
+    other = Classifier("test_resnet", 3, image_size=32, local_global=True)
+    load_weights(other, str(path))
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+    with pytest.raises(InputError, match="do not fit this backbone"):
+        load_weights(Classifier("test_resnet", 3, image_size=32), str(path))
+
+
 def test_whole_model(model, tmp_path):
     path = tmp_path / "best.safetensors"
     safetensors.torch.save_file(model.state_dict(), path, {"class_names": json.dumps(["a", "b", "c"])})

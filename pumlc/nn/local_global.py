@@ -1,0 +1,230 @@
+"""The local-global convolution of PU-MLC (arXiv 2306.16016): a convolution and what the whole image says, at once.
+
+    y = conv(x) + G(x)        G(x) = BN( W_p (x + V) + b_p )        V_k(p) = B_k(p) u_k
+
+for K heads k with C / K channels each. L = ReLU(W_r x + b_r) is a narrow map, h(p) = [L(p); mean L]; A_k is the softmax
+over positions of W_a h, B_k the sigmoid of W_b h, and u_k = sum_p A_k(p) (W_v x(p) + b_v)_k. The published module makes
+the maps W_v x, V and W_p (x + V); the same numbers come from less:
+
+- the positions are pooled before W_v is applied: on K vectors per image instead of on a map;
+- W_p V is the K vectors W_p^(k) u_k, spread by the gates B_k;
+- BN on running statistics is s * (.) + t, and s W_p goes into the centre tap of the convolution;
+- the mean of L and the bias b_a shift all scores of a head alike, which the softmax does not see.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, relu
+
+from pumlc import ops
+from pumlc.nn.folded_conv import FoldedConvolution
+
+DEPTHWISE_KERNELS = (3, 5, 7)
+
+
+class GlobalBranch(nn.Module):
+    """The parameters of G, with the names and shapes of the published module.
+
+    Args:
+        in_channels, out_channels, stride: of the wrapped convolution.
+        heads: K; divides in_channels.
+        reduction: the map L has in_channels // reduction channels.
+        depthwise: ``v`` and ``proj`` act on each channel alone, as the wrapped convolution does.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: tuple[int, int], heads: int, reduction: int, depthwise: bool
+    ) -> None:
+        super().__init__()
+        hidden = in_channels // reduction
+        groups = in_channels if depthwise else 1
+        self.heads = heads
+        self.reduction = nn.Conv2d(in_channels, hidden, 1)
+        self.agg_attn = nn.Conv2d(2 * hidden, heads, 1)
+        self.broad_attn = nn.Conv2d(2 * hidden, heads, 1)
+        self.v = nn.Conv2d(in_channels, in_channels, 1, groups=groups)
+        self.proj = nn.Conv2d(in_channels, out_channels, 1, stride=stride, groups=groups)
+        self.norm = nn.BatchNorm2d(out_channels)
+        # nearly nothing at first, so that a pretrained network starts from what it knows
+        nn.init.normal_(self.norm.weight, std=1e-4)
+        nn.init.zeros_(self.norm.bias)
+
+    def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, C, H, W] -> scores of the softmax A and of the gates B, [B, K, H, W] each."""
+        local = relu(self.reduction(x))  # [B, C / r, H, W]
+        width = local.shape[1]
+        # h = [L; mean L]: the first half of the weights meets the map, the second one vector per image. What the
+        # latter adds to the scores of A is constant over the positions, and so is b_a (kept: it trains to nothing).
+        weight = torch.cat([self.agg_attn.weight[:, :width], self.broad_attn.weight[:, :width]])
+        bias = torch.cat([self.agg_attn.bias, self.broad_attn.bias])
+        aggregate, gate = conv2d(local, weight, bias).split(self.heads, 1)
+        constant = conv2d(local.mean((2, 3), keepdim=True), self.broad_attn.weight[:, width:])  # [B, K, 1, 1]
+        return aggregate, gate + constant
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """s [O] and t [O] with BN(z) = s z + t, on running statistics."""
+        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+        return scale, self.norm.bias - self.norm.running_mean * scale
+
+    def projected_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
+        """W_p^(k) u_k: x [B, C, H, W], aggregate [B, K, H, W] -> [B, O, K]. For dense projections."""
+        pooled = ops.attention_pool(x, aggregate)  # [B, K, C]
+        values = self.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
+        u = torch.einsum("bkc,kdc->bkd", pooled, values.to(pooled.dtype))
+        u = u + self.v.bias.to(u.dtype).unflatten(0, (self.heads, -1))
+        projection = self.proj.weight.flatten(1).unflatten(1, (self.heads, -1))  # [O, K, C / K]
+        return torch.einsum("okd,bkd->bok", projection.to(u.dtype), u)
+
+    def channel_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
+        """p_c (v_c u_c + b_v,c): x [B, C, H, W], aggregate [B, K, H, W] -> [B, C]. For depthwise projections."""
+        pooled = ops.attention_pool(x, aggregate, grouped=True)  # [B, C]
+        return self.proj.weight.flatten() * (self.v.weight.flatten() * pooled + self.v.bias)
+
+
+class LocalGlobalConv2d(nn.Module):
+    """A convolution with the global branch of PU-MLC beside it; input and output are those of the convolution.
+
+    State-dict names are those of the published module: ``conv.*`` and ``global_branch.{reduction, agg_attn,
+    broad_attn, v, proj, norm}.*``. While ``global_branch.norm`` is in evaluation mode (the published recipe keeps it
+    there in training too), the projection is folded into the convolution; while it trains, the branch is exact as
+    well, with a map of its own for the statistics of the batch.
+
+    Args:
+        conv: the convolution; it becomes a submodule, its weights are not copied. Odd kernel, zero padding of half
+            its extent (``padding="same"`` or K // 2, times the dilation).
+        heads: K; divides the input channels.
+        reduction: the scores come from a map of input channels // reduction.
+        dense_projections: where conv is depthwise, ``v`` and ``proj`` are so too; True makes them mix all channels,
+            as published.
+
+    Raises:
+        ValueError: the convolution cannot be wrapped; the message says why.
+    """
+
+    def __init__(self, conv: nn.Conv2d, heads: int = 8, reduction: int = 4, *, dense_projections: bool = False) -> None:
+        super().__init__()
+        if reason := why_not(conv, heads, reduction):
+            raise ValueError(f"conv: got {conv}, which {reason}")
+        self.conv = conv
+        self.depthwise = is_depthwise(conv) and not dense_projections
+        self.global_branch = GlobalBranch(
+            conv.in_channels, conv.out_channels, conv.stride, heads, reduction, self.depthwise
+        ).to(conv.weight.device, conv.weight.dtype)
+        self.fused = _has_depthwise_kernel(conv) if self.depthwise else conv.groups == 1
+        if not self.fused:
+            warnings.warn(
+                f"{conv} is wrapped, but not fused with its global branch: that is for dense convolutions, and for "
+                f"depthwise ones with a kernel of {DEPTHWISE_KERNELS}, a stride of 1 or 2 and no dilation.",
+                stacklevel=2,
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] -> [B, O, H / stride, W / stride]."""
+        x = x.to(compute_dtype(x))
+        aggregate, gate = self.global_branch.scores(x)
+        aggregate, gate = aggregate.to(x.dtype), gate.to(x.dtype)
+        if self.global_branch.norm.training:
+            return self._with_batch_statistics(x, aggregate, gate)
+        if self.depthwise:
+            return self._depthwise(x, aggregate, gate) if self.fused else self._depthwise_in_parts(x, aggregate, gate)
+        return self._dense(x, aggregate, gate)
+
+    def _dense(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+        conv, branch = self.conv, self.global_branch
+        scale, shift = branch.affine()
+        context = branch.projected_context(x, aggregate)
+        projection = scale[:, None] * branch.proj.weight.flatten(1)  # [O, C]
+        if self.fused:
+            bias = None if conv.bias is None else conv.bias.to(x.dtype)
+            y = FoldedConvolution.apply(
+                x, conv.weight.to(x.dtype), projection.to(x.dtype), bias, conv.stride, padding_of(conv), conv.dilation
+            )
+        else:
+            y = conv(x) + conv2d(x, projection.to(x.dtype)[:, :, None, None], stride=conv.stride)
+        return self._add(y, context, gate, scale, scale * branch.proj.bias + shift)
+
+    def _add(self, y: Tensor, context: Tensor, gate: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """y [B, O, h, w] and the context [B, O, K] spread by the gates [B, K, H, W]."""
+        rows, columns = self.conv.stride
+        if rows != columns:
+            gate, rows = gate[:, :, ::rows, ::columns], 1
+        return ops.gated_broadcast_add(y, context, gate, scale, shift, stride=rows)
+
+    def _depthwise(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+        conv, branch = self.conv, self.global_branch
+        scale, shift = branch.affine()
+        context = scale * branch.channel_context(x, aggregate)
+        centre = scale * branch.proj.weight.flatten()
+        shift = scale * branch.proj.bias + shift
+        if conv.bias is not None:
+            shift = shift + conv.bias
+        return ops.depthwise_local_global(x, conv.weight, context, gate, centre, shift, stride=conv.stride[0])
+
+    def _depthwise_in_parts(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+        scale, shift = (vector.to(x.dtype)[:, None, None] for vector in self.global_branch.affine())
+        return self.conv(x) + scale * self._channel_projection(x, aggregate, gate) + shift
+
+    def _with_batch_statistics(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+        branch = self.global_branch
+        if self.depthwise:
+            return self.conv(x) + branch.norm(self._channel_projection(x, aggregate, gate))
+        context = branch.projected_context(x, aggregate)
+        projected = self._add(
+            branch.proj(x), context, gate, torch.ones_like(branch.proj.bias), torch.zeros_like(branch.proj.bias)
+        )
+        return self.conv(x) + branch.norm(projected)
+
+    def _channel_projection(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+        """W_p (x + V) + b_p of depthwise projections as a map, [B, C, h, w]."""
+        rows, columns = self.conv.stride
+        context = self.global_branch.channel_context(x, aggregate)[:, :, None, None].to(x.dtype)
+        gates = torch.sigmoid(gate[:, :, ::rows, ::columns])
+        gates = gates.repeat_interleave(x.shape[1] // self.global_branch.heads, 1)
+        return self.global_branch.proj(x) + context * gates
+
+    def extra_repr(self) -> str:
+        return f"heads={self.global_branch.heads}, depthwise={self.depthwise}, fused={self.fused}"
+
+
+def why_not(conv: nn.Module, heads: int, reduction: int) -> str | None:
+    """Why a module cannot be wrapped, to follow "which"; None where it can."""
+    if type(conv) is not nn.Conv2d:
+        return f"is a {type(conv).__name__}, wanted a plain Conv2d"
+    if conv.in_channels % heads != 0:
+        return f"has {conv.in_channels} input channels, wanted a multiple of the {heads} heads"
+    if conv.in_channels < reduction:
+        return f"has {conv.in_channels} input channels, wanted at least the reduction, {reduction}"
+    if any(size % 2 == 0 for size in conv.kernel_size):
+        return f"has a kernel of {conv.kernel_size}, wanted odd sizes: an even one has no centre tap"
+    half = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    if padding_of(conv) != half or conv.padding_mode != "zeros":
+        return (
+            f"has {conv.padding_mode} padding {conv.padding}, wanted zeros, {half}, so that its centre is on its input"
+        )
+    return None
+
+
+def padding_of(conv: nn.Conv2d) -> tuple[int, int]:
+    """The padding in pixels of an odd kernel, also where it is given as a word."""
+    if conv.padding == "same":
+        return tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    return (0, 0) if conv.padding == "valid" else tuple(conv.padding)
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    return conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels
+
+
+def _has_depthwise_kernel(conv: nn.Conv2d) -> bool:
+    rows, columns = conv.kernel_size
+    return rows == columns and rows in DEPTHWISE_KERNELS and conv.dilation == (1, 1) and conv.stride in ((1, 1), (2, 2))
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x would compute in, autocast included."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
