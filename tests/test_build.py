@@ -14,6 +14,7 @@ import pumlc
 
 ROOT = Path(__file__).parents[1]
 OPS = ["pu_loss", "pu_loss_backward", "pu_moments", "pu_probability_sums", "pu_finish"]
+OPS += ["depthwise", "depthwise_backward"]
 
 
 def test_build_info():

@@ -6,6 +6,7 @@
 
 #include <type_traits>
 
+#include "depthwise.h"
 #include "pu_loss.h"
 
 namespace pumlc::cpu {
@@ -14,6 +15,7 @@ namespace pumlc::cpu {
 template <typename S, typename A>
 struct KernelsOf {
   PuLossKernels<S, A> pu_loss;
+  DepthwiseKernels<S, A> depthwise;
 };
 
 struct Kernels {

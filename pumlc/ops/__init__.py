@@ -1,6 +1,7 @@
 """The operators: functions of tensors, with CPU and CUDA kernels behind them. They need torch alone."""
 
 from pumlc.ops._library import build_info
+from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 
-__all__ = ["PuStatistics", "build_info", "pu_loss", "pu_statistics"]
+__all__ = ["PuStatistics", "build_info", "depthwise_conv2d", "depthwise_local_global", "pu_loss", "pu_statistics"]

@@ -1,6 +1,7 @@
 // Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
 // have set the compiler's target and named PUMLC_ISA. Only headers whose functions are inlined or live in
 // namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
+#include "../depthwise_kernel.h"
 #include "../kernels.h"
 #include "../pu_loss_kernel.h"
 
@@ -11,7 +12,7 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>()};
+  return {pu_loss_kernels<S, A>(), depthwise_kernels<S, A>()};
 }
 
 const Kernels kKernels = {
