@@ -35,7 +35,7 @@ struct DepthwiseArguments {
   A* dweight;        // [C, K, K]
   A* dcentre;        // [C], where dweight is wanted and there is a centre
   A* dcontext;       // [B, C]
-  S* dgate_scores;   // [B, H, W, heads]; zero, or all of it is written
+  S* dgate_scores;   // [B, H, W, heads]
   A* dshift;         // [C]
 };
 

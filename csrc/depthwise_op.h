@@ -4,7 +4,7 @@
 // Backend supplies the kernels:
 //   Backend(tensor)            makes the tensor's device current, as long as it lives
 //   empty(shape, options)      an uninitialised tensor that a kernel writes once
-//   forward(arguments), backward(arguments)
+//   forward(arguments), and backward(arguments), whose sums are 0 over an empty batch
 // Feature maps are handed to the kernels in channels_last, parameters in the accumulation dtype: a copy is made of those
 // that are laid out or stored otherwise.
 #pragma once
@@ -12,9 +12,9 @@
 #include <ATen/Dispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <array>
 #include <optional>
 #include <tuple>
 #include <type_traits>
@@ -59,33 +59,28 @@ class DepthwiseOp {
     const Backend backend(x);
     const auto none = [&](const at::Tensor& like) { return at::empty({0}, like.options()); };
     at::Tensor dx = need_dx ? map(x.sizes(), x) : none(x);
-    at::Tensor dgate_scores = none(x);
-    if (global) dgate_scores = stride == 1 ? map(gate_scores->sizes(), x) : zero_map(gate_scores->sizes(), x);
-    const bool no_sum = dy.numel() == 0;  // then the sums over it are 0, and no kernel runs
+    at::Tensor dgate_scores = global ? map(gate_scores->sizes(), x) : none(x);
     const auto sums = [&](bool wanted, const at::Tensor& like) {
-      const auto options = like.options().dtype(accumulation_type(x));
-      return !wanted ? none(like) : no_sum ? at::zeros(like.sizes(), options) : Backend::empty(like.sizes(), options);
+      return wanted ? Backend::empty(like.sizes(), like.options().dtype(accumulation_type(x))) : none(like);
     };
     at::Tensor dweight = sums(need_dweight, weight);
     at::Tensor dcentre = sums(need_dweight && in.has_global_part(), centre.value_or(weight));
     at::Tensor dcontext = sums(global, context.value_or(weight));
     at::Tensor dshift = sums(global, shift.value_or(weight));
-    if (!no_sum) {
-      in.dispatch([&](auto a) {
-        using S = std::remove_pointer_t<decltype(a.y)>;
-        using A = std::remove_pointer_t<decltype(a.dweight)>;
-        a.dy = upstream.const_data_ptr<S>();
-        if (need_dx) a.dx = dx.mutable_data_ptr<S>();
-        if (need_dweight) a.dweight = dweight.mutable_data_ptr<A>();
-        if (need_dweight && in.has_global_part()) a.dcentre = dcentre.mutable_data_ptr<A>();
-        if (global) {
-          a.dcontext = dcontext.mutable_data_ptr<A>();
-          a.dgate_scores = dgate_scores.mutable_data_ptr<S>();
-          a.dshift = dshift.mutable_data_ptr<A>();
-        }
-        backend.backward(a);
-      });
-    }
+    in.dispatch([&](auto a) {
+      using S = std::remove_pointer_t<decltype(a.y)>;
+      using A = std::remove_pointer_t<decltype(a.dweight)>;
+      a.dy = upstream.const_data_ptr<S>();
+      if (need_dx) a.dx = dx.mutable_data_ptr<S>();
+      if (need_dweight) a.dweight = dweight.mutable_data_ptr<A>();
+      if (need_dweight && in.has_global_part()) a.dcentre = dcentre.mutable_data_ptr<A>();
+      if (global) {
+        a.dcontext = dcontext.mutable_data_ptr<A>();
+        a.dgate_scores = dgate_scores.mutable_data_ptr<S>();
+        a.dshift = dshift.mutable_data_ptr<A>();
+      }
+      backend.backward(a);
+    });
     const auto as = [](const at::Tensor& gradient, const at::Tensor& like) { return gradient.to(like.scalar_type()); };
     return {dx,
             as(dweight, weight),
@@ -103,10 +98,6 @@ class DepthwiseOp {
  private:
   static at::Tensor map(at::IntArrayRef sizes, const at::Tensor& like) {
     return Backend::empty(sizes, like.options().memory_format(at::MemoryFormat::ChannelsLast));
-  }
-
-  static at::Tensor zero_map(at::IntArrayRef sizes, const at::Tensor& like) {
-    return map(sizes, like).zero_();
   }
 
   // Checked inputs, as the kernels read them.

@@ -67,7 +67,7 @@ struct Backend {
               [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
       }
     }
-    if (a.dcontext != nullptr) global_backward(a);
+    if (a.dshift != nullptr) global_backward(a);
   }
 
  private:

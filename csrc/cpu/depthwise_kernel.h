@@ -16,7 +16,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__F16C__)
+#if PUMLC_VECTOR_BYTES >= 32
 #include <immintrin.h>
 #endif
 
@@ -25,19 +25,12 @@
 
 namespace pumlc::cpu::PUMLC_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-constexpr int kColumns = 14;  // of a block: with 7 weights and a source they fill 22 of 32 registers; 14 divides 112
-constexpr int kFewColumns = 8;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-constexpr int kColumns = 8;  // 16 registers: the weights come from memory
-constexpr int kFewColumns = 4;
-#else
-constexpr int kVectorBytes = 16;
-constexpr int kColumns = 8;
-constexpr int kFewColumns = 4;
-#endif
+constexpr int kVectorBytes = PUMLC_VECTOR_BYTES;
+constexpr bool kManyRegisters = kVectorBytes == 64;
+// Columns of a block. With 7 weights and a source, 14 sums fill 22 of 32 registers, and 14 divides 112; where there are
+// 16 registers the weights come from memory.
+constexpr int kColumns = kManyRegisters ? 14 : 8;
+constexpr int kFewColumns = kManyRegisters ? 8 : 4;
 
 template <typename A>
 struct VectorOf {
@@ -74,9 +67,9 @@ PUMLC_INLINE void load(const S* from, Vector<A>& to) {
     const Wide wide = __builtin_convertvector(narrow, Wide) << 16;
     std::memcpy(&to, &wide, sizeof(to));
   } else {
-#if defined(__AVX512F__)
-    to = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#elif defined(__F16C__)
+#if PUMLC_VECTOR_BYTES == 64
+    to = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif PUMLC_VECTOR_BYTES == 32
     to = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #else
     for (int j = 0; j < kLanes<A>; ++j) to[j] = static_cast<A>(from[j]);
@@ -180,13 +173,14 @@ PUMLC_INLINE void gather(const A* __restrict__ source, const A* __restrict__ wei
 template <typename Taps, int columns, typename S, typename A>
 void gather_block(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t column, const A* weights, A* to) {
   constexpr int K = Taps::kSize;
-  Vector<A> sums[columns] = {};
+  Vector<A> sums[columns];
+  unroll<columns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[t] = Vector<A>{}; });  // ={} and one memcpy go through memory
   const int64_t begin = Taps::window_begin(column);
   for (int tap = Taps::first_row_tap(row); tap < K; tap += Taps::kRowStep) {
     const A* const from = source.row(Taps::source_row(row, tap));
     if (from != nullptr) gather<Taps, columns>(from + begin * kLanes<A>, weights + tap * K * kLanes<A>, sums);
   }
-  std::memcpy(to, sums, sizeof(sums));
+  unroll<columns>([&](auto t) PUMLC_LAMBDA_INLINE { std::memcpy(to + t * kLanes<A>, &sums[t], sizeof(sums[t])); });
 }
 
 // A row -> to [width and up to kColumns more, lanes]: what lies behind the last column means nothing.
@@ -208,7 +202,8 @@ void add_dweight(const Ring<S, A, K>& x, const A* dy, int64_t row, int64_t width
     const A* const row_of_x = x.row(Taps::source_row(row, k_row));
     if (row_of_x == nullptr) continue;
     const A* from = row_of_x + Taps::window_begin(0) * kLanes<A>;
-    Vector<A> sets[kSets][K] = {};
+    Vector<A> sets[kSets][K];
+    unroll<kSets * K>([&](auto i) PUMLC_LAMBDA_INLINE { sets[i / K][i % K] = Vector<A>{}; });
     const auto add = [&](auto set, const A* upstream, const A* window) PUMLC_LAMBDA_INLINE {
       Vector<A> gradient;
       std::memcpy(&gradient, upstream + set * kLanes<A>, sizeof(gradient));
@@ -232,7 +227,7 @@ void add_dweight(const Ring<S, A, K>& x, const A* dy, int64_t row, int64_t width
     }
     unroll<K>([&](auto tap) PUMLC_LAMBDA_INLINE {
       Vector<A> sum = sets[0][tap];
-      for (int set = 1; set < kSets; ++set) sum += sets[set][tap];
+      unroll<kSets - 1>([&](auto set) PUMLC_LAMBDA_INLINE { sum += sets[set + 1][tap]; });
       Vector<A> total;
       A* const to = sums + (k_row * K + tap) * kLanes<A>;
       std::memcpy(&total, to, sizeof(total));
@@ -462,6 +457,17 @@ PUMLC_INLINE A sum_of(const A* numbers, int64_t n) {
   return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
 }
 
+// dgate_scores is 0 where the gates are not sampled: between the positions of a row of y, and up to its next row.
+template <typename S, typename A>
+void write_zeros_between(const DepthwiseArguments<S, A>& a, int64_t image, int64_t row) {
+  const int64_t first = row * a.stride;
+  for (int64_t y = first; y < std::min(first + a.stride, a.height); ++y) {
+    S* const to = a.dgate_scores + (image * a.height + y) * a.width * a.heads;
+    for (int64_t x = 0; x < a.width; ++x)
+      if (y > first || x % a.stride > 0) std::fill(to + x * a.heads, to + (x + 1) * a.heads, S(0));
+  }
+}
+
 template <typename S, typename A>
 void depthwise_global_backward(const DepthwiseArguments<S, A>& a, double* sums, A* scratch, int64_t first,
                                int64_t last) {
@@ -498,6 +504,7 @@ void depthwise_global_backward(const DepthwiseArguments<S, A>& a, double* sums, 
           to[head] = static_cast<S>(gate.p * gate.q * sum_of(products + from, channels_per_head));
         }
       }
+      if (a.stride > 1) write_zeros_between(a, image, row);
       for (int64_t c = 0; c < a.channels; ++c) context_sums[c] += of_context[c];
       for (int64_t c = 0; c < a.channels; ++c) shift_sums[c] += of_shift[c];
     }

@@ -2,5 +2,6 @@
 #if defined(__x86_64__)
 #pragma GCC target("avx2,fma,f16c")
 #define PUMLC_ISA avx2
+#define PUMLC_VECTOR_BYTES 32
 #include "table.h"
 #endif

@@ -1,5 +1,6 @@
 // Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
-// have set the compiler's target and named PUMLC_ISA. Only headers whose functions are inlined or live in
+// have set the compiler's target, named PUMLC_ISA and said how wide its registers are (g++ 12 does not define __AVX2__
+// and the like for a target that a pragma sets). Only headers whose functions are inlined or live in
 // namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
 #include "../depthwise_kernel.h"
 #include "../kernels.h"
