@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from bench import pu_loss
+from bench import depthwise, pu_loss
 from bench.timing import Report, results_path
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     report = Report(device, None if arguments.no_save else results_path(device))
     pu_loss.run(report)
+    depthwise.run(report)
     if report.path is not None:
         print(f"# appended to {report.path}")
 

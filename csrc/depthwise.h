@@ -18,11 +18,11 @@ struct DepthwiseArguments {
   int kernel_size;
   int stride;
 
-  const S* x;        // [B, H, W, C]
-  const A* weight;   // [C, K, K]
-  const A* centre;   // [C], or null
-  const A* context;  // [B, C], or null: then there is no global part, and gate_scores and shift are null too
-  const A* shift;    // [C]
+  const S* x;               // [B, H, W, C]
+  const A* weight;          // [C, K, K]
+  const A* centre;          // [C], or null
+  const A* context;         // [B, C], or null: then there is no global part, and gate_scores and shift are null too
+  const A* shift;           // [C]
   const S* gate_scores;     // [B, heads, H, W] with the strides below
   int64_t gate_strides[4];  // in elements
   int64_t heads;
@@ -30,13 +30,13 @@ struct DepthwiseArguments {
   S* y;  // [B, Ho, Wo, C]
 
   // gradients
-  const S* dy;       // [B, Ho, Wo, C]
-  S* dx;             // [B, H, W, C]
-  A* dweight;        // [C, K, K]
-  A* dcentre;        // [C], where dweight is wanted and there is a centre
-  A* dcontext;       // [B, C]
-  S* dgate_scores;   // [B, H, W, heads]
-  A* dshift;         // [C]
+  const S* dy;      // [B, Ho, Wo, C]
+  S* dx;            // [B, H, W, C]
+  A* dweight;       // [C, K, K]
+  A* dcentre;       // [C], where dweight is wanted and there is a centre
+  A* dcontext;      // [B, C]
+  S* dgate_scores;  // [B, H, W, heads]
+  A* dshift;        // [C]
 };
 
 }  // namespace pumlc

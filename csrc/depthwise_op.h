@@ -5,8 +5,8 @@
 //   Backend(tensor)            makes the tensor's device current, as long as it lives
 //   empty(shape, options)      an uninitialised tensor that a kernel writes once
 //   forward(arguments), and backward(arguments), whose sums are 0 over an empty batch
-// Feature maps are handed to the kernels in channels_last, parameters in the accumulation dtype: a copy is made of those
-// that are laid out or stored otherwise.
+// Feature maps are handed to the kernels in channels_last, parameters in the accumulation dtype: a copy is made of
+// those that are laid out or stored otherwise.
 #pragma once
 
 #include <ATen/Dispatch.h>

@@ -57,14 +57,12 @@ struct Backend {
       const int64_t numbers = parts * a.kernel_size * a.kernel_size * kernel.tile_width;  // of a tile's parts
       const Scratch<A> partial(a.dweight != nullptr ? tiles(a) * numbers : 0);
       const int64_t rows = std::min(kDepthwiseBand, a.height);
-      share(tiles(a) * parts, rows * a.width * task_work(a),
-            [&](int64_t first, int64_t last) {
-              const Scratch<A> scratch(depthwise_scratch(a.kernel_size, a.width) * kernel.tile_width);
-              kernel.backward(a, partial.get(), scratch.get(), first, last);
-            });
+      share(tiles(a) * parts, rows * a.width * task_work(a), [&](int64_t first, int64_t last) {
+        const Scratch<A> scratch(depthwise_scratch(a.kernel_size, a.width) * kernel.tile_width);
+        kernel.backward(a, partial.get(), scratch.get(), first, last);
+      });
       if (a.dweight != nullptr) {
-        share(tiles(a), numbers,
-              [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
+        share(tiles(a), numbers, [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
       }
     }
     if (a.dshift != nullptr) global_backward(a);

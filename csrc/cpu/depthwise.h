@@ -33,8 +33,8 @@ struct DepthwiseKernels {
   // in `backward`: [depthwise_scratch(K, W), tile_width], aligned to 64 bytes.
   void (*forward)(const Arguments&, const A* gates, A* scratch, int64_t first, int64_t last);
 
-  // dx and the parts of dweight: tasks of tiles x images x bands of x. partial: [tiles, images x bands, K K, tile_width],
-  // where dweight is wanted.
+  // dx and the parts of dweight: tasks of tiles x images x bands of x. partial: [tiles, images x bands, K K,
+  // tile_width], where dweight is wanted.
   void (*backward)(const Arguments&, A* partial, A* scratch, int64_t first, int64_t last);
 
   // dweight and dcentre from the parts, of tiles [first, last).

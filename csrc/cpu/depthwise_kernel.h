@@ -130,6 +130,7 @@ class Ring {
         Vector<A> value;
         load<A>(from, value);
         std::memcpy(to, &value, sizeof(value));
+        __builtin_prefetch(from + width * channels);  // of the next row: columns lie too far apart for the hardware
       }
     } else {
       for (int64_t column = 0; column < width; ++column, from += channels, to += kLanes<A>) {
@@ -169,9 +170,10 @@ PUMLC_INLINE void gather(const A* __restrict__ source, const A* __restrict__ wei
   });
 }
 
-// Columns [column, column + columns) of a row -> to [columns, lanes]; weights [K, K, lanes].
+// Columns [column, column + columns) of a row -> to, `step` numbers from one to the next; weights [K, K, lanes].
 template <typename Taps, int columns, typename S, typename A>
-void gather_block(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t column, const A* weights, A* to) {
+void gather_block(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t column, const A* weights, int64_t step,
+                  A* to) {
   constexpr int K = Taps::kSize;
   Vector<A> sums[columns];
   unroll<columns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[t] = Vector<A>{}; });  // ={} and one memcpy go through memory
@@ -180,16 +182,48 @@ void gather_block(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t co
     const A* const from = source.row(Taps::source_row(row, tap));
     if (from != nullptr) gather<Taps, columns>(from + begin * kLanes<A>, weights + tap * K * kLanes<A>, sums);
   }
-  unroll<columns>([&](auto t) PUMLC_LAMBDA_INLINE { std::memcpy(to + t * kLanes<A>, &sums[t], sizeof(sums[t])); });
+  unroll<columns>([&](auto t) PUMLC_LAMBDA_INLINE { std::memcpy(to + t * step, &sums[t], sizeof(sums[t])); });
 }
 
-// A row -> to [width and up to kColumns more, lanes]: what lies behind the last column means nothing.
+// Columns [begin, end) of a row -> to, `step` numbers from one to the next. end - begin may be any number: the last
+// block goes beyond `end` by less than kColumns, where what is written means nothing.
 template <typename Taps, typename S, typename A>
-void gather_row(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t width, const A* weights, A* to) {
+void gather_columns(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t begin, int64_t end, const A* weights,
+                    int64_t step, A* to) {
+  for (; end - begin > kFewColumns; begin += kColumns, to += kColumns * step)
+    gather_block<Taps, kColumns>(source, row, begin, weights, step, to);
+  if (begin < end) gather_block<Taps, kFewColumns>(source, row, begin, weights, step, to);
+}
+
+// row [columns, lanes] -> a part of a row [columns, channels] of a map, `count` channels of it.
+template <typename S, typename A>
+void write_columns(const A* __restrict__ row, int64_t columns, int64_t channels, int64_t count, S* __restrict__ to) {
+  if (count == kLanes<A>) {
+    for (int64_t column = 0; column < columns; ++column, row += kLanes<A>, to += channels) {
+      Vector<A> value;
+      std::memcpy(&value, row, sizeof(value));
+      store<A>(value, to);
+    }
+  } else {
+    for (int64_t column = 0; column < columns; ++column, row += kLanes<A>, to += channels)
+      for (int64_t j = 0; j < count; ++j) to[j] = static_cast<S>(row[j]);
+  }
+}
+
+// A row -> a row [width, channels] of a map, `count` channels of it, after finish(buffer [width, lanes]), which changes
+// it; null changes nothing, and blocks then go to the map at once where it has their dtype.
+// buffer: [depthwise_padded(width), lanes]
+template <typename Taps, typename S, typename A, typename Finish>
+void gather_row(const Ring<S, A, Taps::kSize>& source, int64_t row, int64_t width, int64_t channels, int64_t count,
+                const A* weights, A* buffer, S* to, const Finish& finish) {
   int64_t column = 0;
-  for (; width - column > kFewColumns; column += kColumns)
-    gather_block<Taps, kColumns>(source, row, column, weights, to + column * kLanes<A>);
-  if (column < width) gather_block<Taps, kFewColumns>(source, row, column, weights, to + column * kLanes<A>);
+  if constexpr (std::is_same_v<S, A> && std::is_null_pointer_v<Finish>) {
+    if (count == kLanes<A>) column = width / kColumns * kColumns;
+    gather_columns<Taps>(source, row, 0, column, weights, channels, to);
+  }
+  gather_columns<Taps>(source, row, column, width, weights, kLanes<A>, buffer);
+  if constexpr (!std::is_null_pointer_v<Finish>) finish(buffer);
+  write_columns(buffer, width - column, channels, count, to + column * channels);
 }
 
 // Adds to sums [K, K, lanes] what a row of dy, [width, lanes], gives to dweight.
@@ -260,21 +294,6 @@ void lay_out_weights(const DepthwiseArguments<S, A>& a, int64_t first_channel, b
   }
 }
 
-// row [width, lanes] -> a row [width, channels] of a map, `count` channels of it.
-template <typename S, typename A>
-void write_row(const A* __restrict__ row, int64_t width, int64_t channels, int64_t count, S* __restrict__ to) {
-  if (count == kLanes<A>) {
-    for (int64_t column = 0; column < width; ++column, row += kLanes<A>, to += channels) {
-      Vector<A> value;
-      std::memcpy(&value, row, sizeof(value));
-      store<A>(value, to);
-    }
-  } else {
-    for (int64_t column = 0; column < width; ++column, row += kLanes<A>, to += channels)
-      for (int64_t j = 0; j < count; ++j) to[j] = static_cast<S>(row[j]);
-  }
-}
-
 // Adds gate_h(c)(p) context_c + shift_c to a row [Wo, lanes] of y. gates: [Wo, heads] of that row.
 template <typename S, typename A>
 void add_global_part(const DepthwiseArguments<S, A>& a, const A* gates, int64_t image, int64_t first_channel,
@@ -303,8 +322,7 @@ void add_global_part(const DepthwiseArguments<S, A>& a, const A* gates, int64_t 
 template <typename S, typename A, typename F>
 void with_sizes(const DepthwiseArguments<S, A>& a, const F& f) {
   const auto with_stride = [&](auto kernel_size) {
-    a.stride == 1 ? f(kernel_size, std::integral_constant<int, 1>())
-                  : f(kernel_size, std::integral_constant<int, 2>());
+    a.stride == 1 ? f(kernel_size, std::integral_constant<int, 1>()) : f(kernel_size, std::integral_constant<int, 2>());
   };
   if (a.kernel_size == 3) return with_stride(std::integral_constant<int, 3>());
   if (a.kernel_size == 5) return with_stride(std::integral_constant<int, 5>());
@@ -332,11 +350,14 @@ void depthwise_forward(const DepthwiseArguments<S, A>& a, const A* gates, A* scr
       const int64_t end = std::min((task.band + 1) * kDepthwiseBand, a.out_height);
       for (int64_t row = task.band * kDepthwiseBand; row < end; ++row) {
         source.bring(Taps::source_row(row, 0), Taps::source_row(row, K));
-        gather_row<Taps>(source, row, a.out_width, weights, output);
         const int64_t position = (task.image * a.out_height + row) * a.out_width;
-        if (a.context != nullptr)
-          add_global_part(a, gates + position * a.heads, task.image, first_channel, count, output);
-        write_row(output, a.out_width, a.channels, count, a.y + position * a.channels + first_channel);
+        S* const to = a.y + position * a.channels + first_channel;
+        const auto add = [&](A* y) {
+          add_global_part(a, gates + position * a.heads, task.image, first_channel, count, y);
+        };
+        a.context == nullptr
+            ? gather_row<Taps>(source, row, a.out_width, a.channels, count, weights, output, to, nullptr)
+            : gather_row<Taps>(source, row, a.out_width, a.channels, count, weights, output, to, add);
       }
     }
   });
@@ -346,8 +367,7 @@ void depthwise_forward(const DepthwiseArguments<S, A>& a, const A* gates, A* scr
 template <int K, int kStride, typename S, typename A>
 void make_dx(const DepthwiseArguments<S, A>& a, const DepthwiseTask& task, int64_t begin, int64_t end, const A* weights,
              A* scratch) {
-  using Taps =
-      std::conditional_t<kStride == 1, math::OutputTaps<K, kStride>, math::InputGradientTaps<K, kStride>>;
+  using Taps = std::conditional_t<kStride == 1, math::OutputTaps<K, kStride>, math::InputGradientTaps<K, kStride>>;
   A* const output = scratch;
   A* const ring_memory = scratch + depthwise_padded(a.width) * kLanes<A>;
   const int64_t first_channel = task.tile * kLanes<A>;
@@ -357,9 +377,8 @@ void make_dx(const DepthwiseArguments<S, A>& a, const DepthwiseTask& task, int64
   for (int64_t row = begin; row < end; ++row) {
     const int64_t oldest = (row - K / 2) / kStride;
     source.bring(oldest, (row + K / 2) / kStride + 1);
-    gather_row<Taps>(source, row, a.width, weights, output);
-    S* const to = a.dx + ((task.image * a.height + row) * a.width) * a.channels + first_channel;
-    write_row(output, a.width, a.channels, count, to);
+    S* const to = a.dx + (task.image * a.height + row) * a.width * a.channels + first_channel;
+    gather_row<Taps>(source, row, a.width, a.channels, count, weights, output, to, nullptr);
   }
 }
 

@@ -23,7 +23,9 @@ constexpr int kPack = 16 / sizeof(S);
 
 // Lanes of a warp that stand side by side along the channels, V channels each: 64 bytes or more of a position.
 template <int V>
-constexpr int kChannelLanes = V == 1 ? 32 : V == 8 ? 4 : 8;
+constexpr int kChannelLanes = V == 1   ? 32
+                              : V == 8 ? 4
+                                       : 8;
 
 template <int V>
 constexpr int kTileChannels = V * kChannelLanes<V>;
@@ -163,8 +165,8 @@ inline int64_t depthwise_band(int64_t rows, int64_t others, const Device& device
 }
 
 // parts [groups, count, taps, channels] -> to [groups, channels, taps]; the tap in the middle also -> centre
-// [groups, channels], unless that is null. A block has 32 neighbouring numbers of a part; each of its 8 warps adds every
-// 8th part, in their order, then the warps are added.
+// [groups, channels], unless that is null. A block has 32 neighbouring numbers of a part; each of its 8 warps adds
+// every 8th part, in their order, then the warps are added.
 constexpr int kAddingWarps = 8;
 template <typename A>
 __global__ void __launch_bounds__(kWarpSize* kAddingWarps)

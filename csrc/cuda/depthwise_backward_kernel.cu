@@ -20,9 +20,9 @@ constexpr int kSlots = K == 3 ? 2 : 1;
 static_assert(kSlots<5> == 1 && kSlots<7> == 1, "as depthwise_plan counts the parts");
 template <int K>
 constexpr int kThreads = kWarpSize * K * kSlots<K>;
-// At 7 x 7 a thread has 56 sums, 32 columns of dy and a source: two blocks of 224 threads leave 144 registers.
+// At 7 x 7 a thread has 56 sums, 32 numbers of dy and sources in flight: more than the 144 registers of two blocks.
 template <int K>
-constexpr int kBlocksPerMultiprocessor = K == 7 ? 2 : 3;
+constexpr int kBlocksPerMultiprocessor = K == 7 ? 1 : 2;
 
 // Positions of dy that a block of the global part works on, unless their gates need more shared memory than this.
 constexpr int64_t kMostPositions = 64;
@@ -33,7 +33,10 @@ struct Band {
   int64_t begin;
   int64_t rows;
   __device__ Band(int64_t begin, int64_t band, int64_t height)
-      : begin(begin), rows(begin >= height ? 0 : begin + band < height ? band : height - begin) {}
+      : begin(begin),
+        rows(begin >= height         ? 0
+             : begin + band < height ? band
+                                     : height - begin) {}
 };
 
 template <int K, int kStride, int V, typename S, typename A>
@@ -160,9 +163,9 @@ cudaError_t depthwise_backward(const DepthwiseArguments<S, A>& a, const Depthwis
   return add_parts<A>(workspace, 1, plan.parts, taps, a.channels, a.dweight, a.dcentre, stream);
 }
 
-#define PUMLC_INSTANTIATE(S, A)                                                                                \
-  template cudaError_t depthwise_plan<S, A>(const DepthwiseArguments<S, A>&, DepthwisePlan*);                  \
-  template cudaError_t depthwise_backward<S, A>(const DepthwiseArguments<S, A>&, const DepthwisePlan&, A*,     \
+#define PUMLC_INSTANTIATE(S, A)                                                                            \
+  template cudaError_t depthwise_plan<S, A>(const DepthwiseArguments<S, A>&, DepthwisePlan*);              \
+  template cudaError_t depthwise_backward<S, A>(const DepthwiseArguments<S, A>&, const DepthwisePlan&, A*, \
                                                 cudaStream_t);
 
 PUMLC_INSTANTIATE(double, double)

@@ -15,8 +15,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename S, typename A>
-__global__ void __launch_bounds__(kThreads)
-    global_backward_kernel(const DepthwiseArguments<S, A> a, int64_t chunk, int64_t chunks, A* of_context, A* of_shift) {
+__global__ void __launch_bounds__(kThreads) global_backward_kernel(const DepthwiseArguments<S, A> a, int64_t chunk,
+                                                                   int64_t chunks, A* of_context, A* of_shift) {
   A* const gates = reinterpret_cast<A*>(dynamic_shared_memory());  // packed, math::SigmoidPair
   const int64_t image = blockIdx.x / chunks;
   const int64_t begin = blockIdx.x % chunks * chunk;
@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(kThreads)
     const S* const upstream = dy + p * a.channels + head * channels_per_head;
     const A* const context = a.context + image * a.channels + head * channels_per_head;
     A sum = A(0);
-    for (int64_t c = lane; c < channels_per_head; c += kWarpSize) sum += static_cast<A>(__ldg(upstream + c)) * context[c];
+    for (int64_t c = lane; c < channels_per_head; c += kWarpSize)
+      sum += static_cast<A>(__ldg(upstream + c)) * context[c];
     sum = warp_sum<1>(sum);
     if (lane > 0) continue;
     const auto gate = math::unpack(gates[i]);

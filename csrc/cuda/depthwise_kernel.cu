@@ -1,17 +1,18 @@
 // Depthwise convolution and its local-global form (../math/depthwise.h) on CUDA, forward.
 //
-// A block owns an image, a band of output rows and a tile of 32 (float64: 16) channels, whose weights it holds in shared
-// memory. A thread owns 16 bytes of neighbouring channels and, of the blocks of 4 neighbouring columns that the band is
-// made of, every n-th. For a kernel row it walks along W: each source is loaded once, widened, and multiplied by the up
-// to 4 taps that reach it, into sums in registers. What neighbouring threads and rows load again comes from the L1
-// cache. The epilogue adds the gated context and the shift, so that y is written once.
+// A block owns an image, a band of output rows and a tile of 32 (float64: 16) channels, whose weights it holds in
+// shared memory. A thread owns 16 bytes of neighbouring channels and, of the blocks of 4 neighbouring columns that the
+// band is made of, every n-th. For a kernel row it walks along W: each source is loaded once, widened, and multiplied
+// by the up to 4 taps that reach it, into sums in registers. What neighbouring threads and rows load again comes from
+// the L1 cache. The epilogue adds the gated context and the shift, so that y is written once.
 #include "depthwise.cuh"
 
 namespace pumlc::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kBlocksPerMultiprocessor = 2;  // 128 registers: sums 32, weights of a kernel row 56, a source 8
+constexpr int kThreads = 128;
+// At 7 x 7 the weights of a kernel row take 56 registers, sums 32, sources in flight up to 52: a bound of 168 spills.
+constexpr int kBlocksPerMultiprocessor = 2;
 
 // gate_h(c)(p) context_c + shift_c
 template <int V, typename S, typename A>

@@ -24,7 +24,6 @@ template <int K, int kStride>
 struct OutputTaps {
   static constexpr int kSize = K;
   static constexpr int kRowStep = 1;
-  static constexpr int kColumnUnit = 1;  // blocks begin at multiples of this
   static constexpr int window(int columns) { return (columns - 1) * kStride + K; }
   static PUMLC_HOST_DEVICE int64_t window_begin(int64_t column) { return column * kStride - K / 2; }
   // Tap by which source i of the window contributes to column t of the block: in [0, K), or there is none.
@@ -33,12 +32,11 @@ struct OutputTaps {
   static PUMLC_HOST_DEVICE int64_t source_row(int64_t row, int tap) { return row * kStride + tap - K / 2; }
 };
 
-// dx from dy.
+// dx from dy. Blocks begin at multiples of the stride.
 template <int K, int kStride>
 struct InputGradientTaps {
   static constexpr int kSize = K;
   static constexpr int kRowStep = kStride;
-  static constexpr int kColumnUnit = kStride;
   static constexpr int kReach = K / 2 / kStride;  // outputs before column / stride that it contributed to
   static constexpr int window(int columns) { return kReach + (columns - 1 + K / 2) / kStride + 1; }
   static PUMLC_HOST_DEVICE int64_t window_begin(int64_t column) { return column / kStride - kReach; }
