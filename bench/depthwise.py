@@ -71,9 +71,9 @@ def providers(stride: int, device: torch.device) -> dict[str, tuple[Callable, bo
     found = {"channels_last": (torch_conv, True), "contiguous": (torch_conv, False)}
     if device.type == "cuda":
         for kernel in ("cudnn", "native"):
-            with contextlib.suppress(TypeError):  # older versions of torch have no such choice
-                with torch.backends.cudnn.flags(enabled=True, depthwise_kernel=kernel):
-                    found[kernel] = (with_kernel(torch_conv, kernel), True)
+            # older versions of torch have no such choice
+            with contextlib.suppress(TypeError), torch.backends.cudnn.flags(enabled=True, depthwise_kernel=kernel):
+                found[kernel] = (with_kernel(torch_conv, kernel), True)
     found["compile"] = (torch.compile(torch_conv, dynamic=False), True)
     found["pumlc"] = (partial(depthwise_conv2d, stride=stride), True)
     return found

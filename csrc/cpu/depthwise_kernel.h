@@ -511,16 +511,17 @@ void depthwise_global_backward(const DepthwiseArguments<S, A>& a, double* sums, 
         const S* __restrict__ const dy = a.dy + ((image * a.out_height + row) * a.out_width + column) * a.channels;
         S* const to = a.dgate_scores + ((image * a.height + row * a.stride) * a.width + column * a.stride) * a.heads;
         for (int64_t head = 0; head < a.heads; ++head) {
-          const auto gate = math::sigmoid_pair(
-              static_cast<A>(scores[column * a.stride * a.gate_strides[3] + head * a.gate_strides[1]]));
+          const A gate = math::sigmoid_pair(
+                             static_cast<A>(scores[column * a.stride * a.gate_strides[3] + head * a.gate_strides[1]]))
+                             .p;
           const int64_t from = head * channels_per_head;
           for (int64_t c = from; c < from + channels_per_head; ++c) {
             const A upstream = static_cast<A>(dy[c]);
-            of_context[c] += gate.p * upstream;
+            of_context[c] += gate * upstream;
             of_shift[c] += upstream;
             products[c] = upstream * context[c];
           }
-          to[head] = static_cast<S>(gate.p * gate.q * sum_of(products + from, channels_per_head));
+          to[head] = static_cast<S>(gate * (A(1) - gate) * sum_of(products + from, channels_per_head));
         }
       }
       if (a.stride > 1) write_zeros_between(a, image, row);

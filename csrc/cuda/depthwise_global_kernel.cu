@@ -17,7 +17,7 @@ constexpr int kThreads = 256;
 template <typename S, typename A>
 __global__ void __launch_bounds__(kThreads) global_backward_kernel(const DepthwiseArguments<S, A> a, int64_t chunk,
                                                                    int64_t chunks, A* of_context, A* of_shift) {
-  A* const gates = reinterpret_cast<A*>(dynamic_shared_memory());  // packed, math::SigmoidPair
+  A* const gates = reinterpret_cast<A*>(dynamic_shared_memory());
   const int64_t image = blockIdx.x / chunks;
   const int64_t begin = blockIdx.x % chunks * chunk;
   const int64_t positions_of_image = a.out_height * a.out_width;
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads) global_backward_kernel(const Depthwi
     const int64_t column = (begin + i / heads) % a.out_width * a.stride;
     const S score = __ldg(a.gate_scores + image * a.gate_strides[0] + i % heads * a.gate_strides[1] +
                           row * a.gate_strides[2] + column * a.gate_strides[3]);
-    gates[i] = math::sigmoid_pair(static_cast<A>(score)).packed;
+    gates[i] = math::sigmoid_pair(static_cast<A>(score)).p;
   }
   __syncthreads();
 
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) global_backward_kernel(const Depthwi
 #pragma unroll 4
     for (int p = 0; p < positions; ++p) {
       const A upstream = static_cast<A>(__ldg(dy + p * a.channels + c));
-      gated += math::unpack(gates[p * heads + head]).p * upstream;
+      gated += gates[p * heads + head] * upstream;
       plain += upstream;
     }
     of_context[int64_t{blockIdx.x} * a.channels + c] = gated;
@@ -62,13 +62,13 @@ __global__ void __launch_bounds__(kThreads) global_backward_kernel(const Depthwi
       sum += static_cast<A>(__ldg(upstream + c)) * context[c];
     sum = warp_sum<1>(sum);
     if (lane > 0) continue;
-    const auto gate = math::unpack(gates[i]);
+    const A gate = gates[i];
     const int64_t row = (begin + p) / a.out_width * a.stride;
     const int64_t column = (begin + p) % a.out_width * a.stride;
     // the positions that are not sampled, up to the next that is, have a derivative of 0
     for (int64_t y = row; y < row + a.stride && y < a.height; ++y) {
       for (int64_t x = column; x < column + a.stride && x < a.width; ++x) {
-        const A derivative = y == row && x == column ? gate.p * gate.q * sum : A(0);
+        const A derivative = y == row && x == column ? gate * (A(1) - gate) * sum : A(0);
         a.dgate_scores[((image * a.height + y) * a.width + x) * heads + head] = static_cast<S>(derivative);
       }
     }
