@@ -142,8 +142,14 @@ def table(rows: Sequence[dict], bars: Sequence[Bar], machines: Sequence[str | No
 
 
 def _subject(bar: Bar, row: dict) -> str:
-    """With what tells apart several rows of one bar: the files, the source and size of the batches."""
-    details = [(row.get("files"), "{}"), (row.get("input"), "{}"), (row.get("batch_size"), "batches of {}")]
+    """With what tells apart several rows of one bar: the shape, the files, the source and size of the batches."""
+    shape = None if "shape" in bar.row else row.get("shape")
+    details = [
+        (shape, "{}"),
+        (row.get("files"), "{}"),
+        (row.get("input"), "{}"),
+        (row.get("batch_size"), "batches of {}"),
+    ]
     return ", ".join([bar.subject, *(text.format(value) for value, text in details if value is not None)])
 
 
