@@ -56,31 +56,35 @@ class DepthwiseOp {
     check_like("dy", dy, in.output_sizes(), x.scalar_type(), x, "x");
     const bool global = need_dglobal && in.has_global_part();
     const at::Tensor upstream = dy.contiguous(at::MemoryFormat::ChannelsLast);
-    const Backend backend(x);
-    const auto none = [&](const at::Tensor& like) { return at::empty({0}, like.options()); };
-    at::Tensor dx = need_dx ? map(x.sizes(), x) : none(x);
-    at::Tensor dgate_scores = global ? map(gate_scores->sizes(), x) : none(x);
-    const auto sums = [&](bool wanted, const at::Tensor& like) {
-      return wanted ? Backend::empty(like.sizes(), like.options().dtype(accumulation_type(x))) : none(like);
-    };
-    at::Tensor dweight = sums(need_dweight, weight);
-    at::Tensor dcentre = sums(need_dweight && in.has_global_part(), centre.value_or(weight));
-    at::Tensor dcontext = sums(global, context.value_or(weight));
-    at::Tensor dshift = sums(global, shift.value_or(weight));
-    in.dispatch([&](auto a) {
-      using S = std::remove_pointer_t<decltype(a.y)>;
-      using A = std::remove_pointer_t<decltype(a.dweight)>;
-      a.dy = upstream.const_data_ptr<S>();
-      if (need_dx) a.dx = dx.mutable_data_ptr<S>();
-      if (need_dweight) a.dweight = dweight.mutable_data_ptr<A>();
-      if (need_dweight && in.has_global_part()) a.dcentre = dcentre.mutable_data_ptr<A>();
-      if (global) {
-        a.dcontext = dcontext.mutable_data_ptr<A>();
-        a.dgate_scores = dgate_scores.mutable_data_ptr<S>();
-        a.dshift = dshift.mutable_data_ptr<A>();
-      }
-      backend.backward(a);
-    });
+    at::Tensor dx, dweight, dcontext, dgate_scores, dcentre, dshift;
+    {
+      const Backend backend(x);
+      const auto none = [&](const at::Tensor& like) { return at::empty({0}, like.options()); };
+      const auto sums = [&](bool wanted, const at::Tensor& like) {
+        return wanted ? Backend::empty(like.sizes(), like.options().dtype(accumulation_type(x))) : none(like);
+      };
+      const bool has_centre = need_dweight && in.has_global_part();
+      dx = need_dx ? map(x.sizes(), x) : none(x);
+      dweight = sums(need_dweight, weight);
+      dcontext = sums(global, context.value_or(weight));
+      dgate_scores = global ? map(gate_scores->sizes(), x) : none(x);
+      dcentre = sums(has_centre, centre.value_or(weight));
+      dshift = sums(global, shift.value_or(weight));
+      in.dispatch([&](auto a) {
+        using S = std::remove_pointer_t<decltype(a.y)>;
+        using A = std::remove_pointer_t<decltype(a.dweight)>;
+        a.dy = upstream.const_data_ptr<S>();
+        if (need_dx) a.dx = dx.mutable_data_ptr<S>();
+        if (need_dweight) a.dweight = dweight.mutable_data_ptr<A>();
+        if (has_centre) a.dcentre = dcentre.mutable_data_ptr<A>();
+        if (global) {
+          a.dcontext = dcontext.mutable_data_ptr<A>();
+          a.dgate_scores = dgate_scores.mutable_data_ptr<S>();
+          a.dshift = dshift.mutable_data_ptr<A>();
+        }
+        backend.backward(a);
+      });
+    }
     const auto as = [](const at::Tensor& gradient, const at::Tensor& like) { return gradient.to(like.scalar_type()); };
     return {dx,
             as(dweight, weight),

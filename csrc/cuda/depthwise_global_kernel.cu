@@ -13,6 +13,15 @@ namespace pumlc::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kSums = 8;
+
+// The sum of 8 numbers, in pairs.
+template <typename A>
+__device__ A add_up(const A (&numbers)[kSums]) {
+  static_assert(kSums == 8);
+  return ((numbers[0] + numbers[1]) + (numbers[2] + numbers[3])) +
+         ((numbers[4] + numbers[5]) + (numbers[6] + numbers[7]));
+}
 
 template <typename S, typename A>
 __global__ void __launch_bounds__(kThreads) global_backward_kernel(const DepthwiseArguments<S, A> a, int64_t chunk,
@@ -38,16 +47,21 @@ __global__ void __launch_bounds__(kThreads) global_backward_kernel(const Depthwi
   const S* const dy = a.dy + (image * positions_of_image + begin) * a.channels;  // [positions, C]
   for (int64_t c = threadIdx.x; c < a.channels; c += kThreads) {
     const int head = static_cast<int>(c / channels_per_head);
-    A gated = A(0);
-    A plain = A(0);
-#pragma unroll 4
-    for (int p = 0; p < positions; ++p) {
-      const A upstream = static_cast<A>(__ldg(dy + p * a.channels + c));
-      gated += gates[p * heads + head] * upstream;
-      plain += upstream;
+    // several sums each: shorter chains of additions, and of rounding errors
+    A gated[kSums] = {};
+    A plain[kSums] = {};
+    for (int first = 0; first < positions; first += kSums) {
+#pragma unroll
+      for (int k = 0; k < kSums; ++k) {
+        const int p = first + k;
+        if (p >= positions) continue;
+        const A upstream = static_cast<A>(__ldg(dy + p * a.channels + c));
+        gated[k] += gates[p * heads + head] * upstream;
+        plain[k] += upstream;
+      }
     }
-    of_context[int64_t{blockIdx.x} * a.channels + c] = gated;
-    of_shift[int64_t{blockIdx.x} * a.channels + c] = plain;
+    of_context[int64_t{blockIdx.x} * a.channels + c] = add_up(gated);
+    of_shift[int64_t{blockIdx.x} * a.channels + c] = add_up(plain);
   }
 
   // 2. scores
