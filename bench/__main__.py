@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from bench import attention_pool, gated_broadcast_add, pu_loss
+from bench import attention_pool, depthwise, gated_broadcast_add, pu_loss
 from bench.timing import Report, results_path
 
 
@@ -20,6 +20,7 @@ def main() -> None:
     pu_loss.run(report)
     attention_pool.run(report)
     gated_broadcast_add.run(report)
+    depthwise.run(report)
     if report.path is not None:
         print(f"# appended to {report.path}")
 

@@ -144,8 +144,9 @@ def table(rows: Sequence[dict], bars: Sequence[Bar], machines: Sequence[str | No
 
 
 def _subject(bar: Bar, row: dict) -> str:
-    """With what tells apart several rows of one bar: the files, the source and size of the batches."""
-    details = [(row.get(name), "{}") for name in ("files", "input", "convolution") if name not in bar.row]
+    """With what tells apart several rows of one bar: the shape, the files, the source and size of the batches."""
+    names = ("shape", "files", "input", "convolution")
+    details = [(row.get(name), "{}") for name in names if name not in bar.row]
     details.append((row.get("batch_size"), "batches of {}"))
     return ", ".join([bar.subject, *(text.format(value) for value, text in details if value is not None)])
 

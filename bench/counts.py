@@ -142,6 +142,36 @@ def gated_broadcast_add(shape: FeatureMapShape, number_bytes: int, passes: str) 
     return Counts(moved, fmas, specials, launches)
 
 
+class DepthwiseShape(NamedTuple):
+    batch: int
+    channels: int
+    size: int
+    """Rows and columns of the input."""
+    kernel: int
+    stride: int
+
+    @property
+    def out_size(self) -> int:
+        return -(-self.size // self.stride)
+
+    def __str__(self) -> str:
+        suffix = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{self.batch}x{self.channels}x{self.size}k{self.kernel}{suffix}"
+
+
+def depthwise_conv2d(shape: DepthwiseShape, number_bytes: int, passes: str) -> Counts:
+    """A multiply-add per tap and output; dx and dweight take as many each. Taps in the padding are counted.
+
+    Backward reads x and dy and writes dx; the weights, a share of 1 / (B H W), are left out.
+    """
+    maps = shape.batch * shape.channels
+    read, written = maps * shape.size**2 * number_bytes, maps * shape.out_size**2 * number_bytes
+    fmas = maps * shape.out_size**2 * shape.kernel**2
+    if passes == FORWARD:
+        return Counts(read + written, fmas, 0)
+    return Counts(3 * read + 2 * written, 3 * fmas, 0, launches=3)
+
+
 OPERATORS = {
     "pu_loss": Operator(
         # the COCO recipe on one GPU, a large COCO batch, OpenImages
@@ -150,4 +180,16 @@ OPERATORS = {
     ),
     "attention_pool": Operator(STAGES, attention_pool),
     "gated_broadcast_add": Operator(STAGES, gated_broadcast_add),
+    "depthwise_conv2d": Operator(
+        # ConvNeXt-T at 448 pixels, then layers of MobileNetV2 and EfficientNet-B0 and -B2
+        tuple(
+            DepthwiseShape(64, *layer)
+            for layer in (
+                *((96, 112, 7, 1), (192, 56, 7, 1), (384, 28, 7, 1), (768, 14, 7, 1)),
+                *((96, 112, 3, 2), (144, 112, 3, 1), (240, 56, 5, 2), (480, 28, 3, 1)),
+                *((672, 28, 5, 1), (1152, 14, 5, 1)),
+            )
+        ),
+        depthwise_conv2d,
+    ),
 }

@@ -31,11 +31,11 @@ inline void check_not_empty(const at::Tensor& logits) {
                     ", wanted at least one row and one class: the statistics of an empty batch are undefined");
 }
 
-// tensor [...] of the given shape and dtype, on the device of logits
+// tensor [...] of the given shape and dtype, on the device of another
 inline void check_like(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype,
-                       const at::Tensor& logits) {
-  TORCH_CHECK_VALUE(tensor.device() == logits.device(), name, ": got device ", tensor.device(),
-                    ", wanted that of logits, ", logits.device());
+                       const at::Tensor& other, const char* other_name = "logits") {
+  TORCH_CHECK_VALUE(tensor.device() == other.device(), name, ": got device ", tensor.device(), ", wanted that of ",
+                    other_name, ", ", other.device());
   TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": got shape ", tensor.sizes(), ", wanted ", shape);
   TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, name, ": got dtype ", tensor.scalar_type(), ", wanted ", dtype);
 }
@@ -95,6 +95,32 @@ inline void check_beside(const char* name, const at::Tensor& tensor, at::IntArra
   TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": got shape ", tensor.sizes(), ", wanted ", shape, " beside ",
                     other_name, ", ", other.sizes());
   check_dtype(name, tensor, dtype);
+}
+
+// ---- parameters of the depthwise ops
+
+// parameter of the given shape and of any floating dtype, on the device of x
+inline void check_parameter(const char* name, const at::Tensor& parameter, at::IntArrayRef shape, const at::Tensor& x) {
+  check_floating(name, parameter);
+  check_like(name, parameter, shape, parameter.scalar_type(), x, "x");
+}
+
+// weight [C, 1, K, K], beside x [B, C, H, W]
+inline void check_depthwise_weight(const at::Tensor& weight, const at::Tensor& x) {
+  const int64_t size = weight.dim() == 4 ? weight.size(3) : 0;
+  TORCH_CHECK_VALUE(size == 3 || size == 5 || size == 7, "weight: got shape ", weight.sizes(),
+                    ", wanted [C, 1, K, K] with K of 3, 5 or 7");
+  check_parameter("weight", weight, {x.size(1), 1, size, size}, x);
+}
+
+// gate_scores [B, heads, H, W] of the dtype of x [B, C, H, W]
+inline void check_gate_scores(const at::Tensor& gate_scores, const at::Tensor& x) {
+  TORCH_CHECK_VALUE(gate_scores.dim() == 4, "gate_scores: got shape ", gate_scores.sizes(),
+                    ", wanted [B, heads, H, W]");
+  const int64_t heads = gate_scores.size(1);
+  check_like("gate_scores", gate_scores, {x.size(0), heads, x.size(2), x.size(3)}, x.scalar_type(), x, "x");
+  TORCH_CHECK_VALUE(heads > 0 && x.size(1) % heads == 0, "gate_scores: got ", heads,
+                    " heads, wanted a number that divides the channels of x, ", x.size(1));
 }
 
 }  // namespace pumlc

@@ -42,6 +42,17 @@ TORCH_LIBRARY(pumlc, m) {
   m.def(
       "gated_broadcast_add_backward(Tensor upstream, Tensor u, Tensor gate_scores, Tensor scale, int stride) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
+  // Depthwise convolution with padding K / 2; with a context, the local-global form (csrc/math/depthwise.h).
+  // x [B, C, H, W], weight [C, 1, K, K], context [B, C], gate_scores [B, heads, H, W], centre [C], shift [C]
+  // -> y [B, C, Ho, Wo], Ho = ceil(H / stride), Wo = ceil(W / stride)
+  m.def(
+      "depthwise(Tensor x, Tensor weight, Tensor? context, Tensor? gate_scores, Tensor? centre, Tensor? shift, "
+      "int stride) -> Tensor");
+  // dy [B, C, Ho, Wo] -> a gradient of the shape and dtype of each input, [0] where it is not wanted
+  m.def(
+      "depthwise_backward(Tensor dy, Tensor x, Tensor weight, Tensor? context, Tensor? gate_scores, Tensor? centre, "
+      "Tensor? shift, int stride, bool need_dx, bool need_dweight, bool need_dglobal) -> (Tensor dx, Tensor dweight, "
+      "Tensor dcontext, Tensor dgate_scores, Tensor dcentre, Tensor dshift)");
 }
 
 PYBIND11_MODULE(_C, m) {

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "attention_pool.h"
+#include "depthwise.h"
 #include "gated_broadcast_add.h"
 #include "pu_loss.h"
 
@@ -18,6 +19,7 @@ struct KernelsOf {
   PuLossKernels<S, A> pu_loss;
   AttentionPoolKernels<S, A> attention_pool;
   GatedBroadcastAddKernels<S, A> gated_broadcast_add;
+  DepthwiseKernels<S, A> depthwise;
 };
 
 struct Kernels {

@@ -16,25 +16,13 @@
 
 #include "../head_map.h"
 #include "tiles.h"
+#include "vector.h"
 
 namespace pumlc::cpu::PUMLC_ISA {
 
-constexpr int kVectorBytes = PUMLC_VECTOR_BYTES;  // of a register
 // Vectors of channels at a time: with eight heads, 16 accumulators of AVX-512's 32 registers, or 8 of 16.
 constexpr int kVectors = kVectorBytes == 64 ? 2 : 1;
 
-#define PUMLC_INLINE inline __attribute__((always_inline))
-
-template <typename A>
-struct VectorTypes {
-  using Index = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
-  typedef A Vector __attribute__((vector_size(kVectorBytes)));
-  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
-};
-template <typename A>
-using Vector = typename VectorTypes<A>::Vector;
-template <typename A>
-constexpr int kLanes = kVectorBytes / sizeof(A);
 static_assert(kChannelUnit % kLanes<float> == 0, "a tile has whole vectors alone");
 
 template <typename A>

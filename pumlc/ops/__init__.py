@@ -2,7 +2,17 @@
 
 from pumlc.ops._library import build_info
 from pumlc.ops.attention_pool import attention_pool
+from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.gated_broadcast_add import gated_broadcast_add
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 
-__all__ = ["PuStatistics", "attention_pool", "build_info", "gated_broadcast_add", "pu_loss", "pu_statistics"]
+__all__ = [
+    "PuStatistics",
+    "attention_pool",
+    "build_info",
+    "depthwise_conv2d",
+    "depthwise_local_global",
+    "gated_broadcast_add",
+    "pu_loss",
+    "pu_statistics",
+]

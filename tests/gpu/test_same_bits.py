@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pumlc.ops import attention_pool, gated_broadcast_add, pu_loss, pu_statistics
+from pumlc.ops import attention_pool, depthwise_local_global, gated_broadcast_add, pu_loss, pu_statistics
+from tests import depthwise_cases
 from tests.cases import CASES
 from tests.feature_maps import FEATURE_MAPS, FeatureMap
 
@@ -74,6 +75,24 @@ def test_same_feature_map_same_bits(case, dtype, function: Callable, device):
         if device.type == "cuda" and run % 2:
             keep_busy(device)
         for before, now in zip(first, function(case, dtype, device), strict=True):
+            assert torch.equal(bits(before), bits(now))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", depthwise_cases.CASES, ids=lambda case: case.name)
+def test_same_bits_of_depthwise(case, dtype, device):
+    *tensors, dy = case(dtype, device)
+
+    def run() -> tuple[Tensor, ...]:
+        inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+        y = depthwise_local_global(*inputs, stride=case.stride)
+        return y.detach(), *torch.autograd.grad(y, inputs, dy)
+
+    first = run()
+    for number in range(1, RUNS):
+        if device.type == "cuda" and number % 2:
+            keep_busy(device)
+        for before, now in zip(first, run(), strict=True):
             assert torch.equal(bits(before), bits(now))
 
 

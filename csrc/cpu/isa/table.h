@@ -1,8 +1,9 @@
 // Fills the kernel table of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp after they
-// have set the compiler's target and named PUMLC_ISA, and PUMLC_VECTOR_BYTES, the size of a register. Only headers
-// whose functions are inlined or live in namespace PUMLC_ISA belong here: an inline function that two targets share
-// could be linked from the wrong one.
+// have set the compiler's target and named PUMLC_ISA, and PUMLC_VECTOR_BYTES, the size of a register (g++ 12 does not
+// define __AVX2__ and the like for a target that a pragma sets). Only headers whose functions are inlined or live in
+// namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
 #include "../attention_pool_kernel.h"
+#include "../depthwise_kernel.h"
 #include "../gated_broadcast_add_kernel.h"
 #include "../kernels.h"
 #include "../pu_loss_kernel.h"
@@ -14,7 +15,8 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>(), attention_pool_kernels<S, A>(), gated_broadcast_add_kernels<S, A>()};
+  return {pu_loss_kernels<S, A>(), attention_pool_kernels<S, A>(), gated_broadcast_add_kernels<S, A>(),
+          depthwise_kernels<S, A>()};
 }
 
 const Kernels kKernels = {
