@@ -60,7 +60,7 @@ CASES = (
     DepthwiseCase("smaller than the kernel", (3, 24, 4, 5), 7, 1, 2),
     DepthwiseCase("primes", (2, 41, 7, 13), 3, 1, 41),
     DepthwiseCase("primes, 7x7", (2, 41, 7, 13), 7, 2),
-    DepthwiseCase("one channel", (3, 1, 13, 9), 3, 2),
+    DepthwiseCase("one channel", (2, 1, 4, 5), 3, 2),  # its gradients are single numbers: long sums would test luck
     DepthwiseCase("tail of channels", (2, 44, 10, 11), 5, 1, 4),
     DepthwiseCase("heads within a vector", (2, 48, 9, 9), 3, 1, 16),
     DepthwiseCase("heads across vectors", (2, 96, 6, 7), 7, 1, 8),

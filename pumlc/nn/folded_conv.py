@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
 Pair = tuple[int, int]
 
@@ -30,16 +30,14 @@ class FoldedConvolution(torch.autograd.Function):
         dilation: Pair,
     ) -> Tensor:
         """x [B, C, H, W], weight [O, C, K, L], projection [O, C], bias [O] -> [B, O, H / stride, W / stride]."""
-        height, width = (size // 2 for size in weight.shape[2:])
-        folded = weight + pad(projection[:, :, None, None], (width, width, height, height))
-        ctx.save_for_backward(x, folded)
+        ctx.save_for_backward(x, weight, projection)
         ctx.convolution = stride, padding, dilation
         ctx.bias_shape = None if bias is None else bias.shape
-        return conv2d(x, folded, bias, stride, padding, dilation)
+        return conv2d(x, fold(weight, projection), bias, stride, padding, dilation)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        x, folded = ctx.saved_tensors
+        x, weight, projection = ctx.saved_tensors
         stride, padding, dilation = ctx.convolution
         for_x, for_weight, for_projection, for_bias = ctx.needs_input_grad[:4]
 
@@ -49,12 +47,23 @@ class FoldedConvolution(torch.autograd.Function):
                 gradient, x, weight, bias, stride, padding, dilation, False, [0, 0], 1, mask
             )
 
-        x_gradient, weight_gradient, bias_gradient = gradients(folded, padding, dilation, [for_x, for_weight, for_bias])
-        projection_gradient = None
+        x_gradient = weight_gradient = bias_gradient = projection_gradient = None
+        if for_x:  # folded again, and gone before the other gradients are made: at 14 x 14 it is larger than the maps
+            x_gradient, _, _ = gradients(fold(weight, projection), padding, dilation, [True, False, False])
+        if for_weight or for_bias:  # the values of the weight do not enter these
+            _, weight_gradient, bias_gradient = gradients(weight, padding, dilation, [False, for_weight, for_bias])
         if for_projection and for_weight:
-            height, width = (size // 2 for size in folded.shape[2:])
+            height, width = (size // 2 for size in weight.shape[2:])
             projection_gradient = weight_gradient[:, :, height, width]
         elif for_projection:
-            centre = folded.new_empty((*folded.shape[:2], 1, 1))  # its values do not enter the gradient
-            projection_gradient = gradients(centre, (0, 0), (1, 1), [False, True, False])[1][:, :, 0, 0]
+            tap = projection[:, :, None, None]
+            projection_gradient = gradients(tap, (0, 0), (1, 1), [False, True, False])[1][:, :, 0, 0]
         return x_gradient, weight_gradient, projection_gradient, bias_gradient, None, None, None
+
+
+def fold(weight: Tensor, projection: Tensor) -> Tensor:
+    """A copy of weight [O, C, K, L] with projection [O, C] added to its centre tap."""
+    folded = weight.clone()
+    height, width = (size // 2 for size in weight.shape[2:])
+    folded[:, :, height, width] += projection
+    return folded

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, relu
+from torch.nn.functional import conv2d, relu
 
 from pumlc import ops
+from pumlc.nn.folded_conv import fold
 from pumlc.nn.local_global import LocalGlobalConv2d, compute_dtype, padding_of
 from pumlc.ops import reference
 
@@ -33,13 +34,11 @@ class FusedLocalGlobalConv2d(nn.Module):
             if conv.bias is not None:
                 shift = shift + conv.bias
             projection = scale[:, None] * branch.proj.weight.flatten(1)  # [O, C], or [C, 1] where depthwise
-            weight = conv.weight.clone()
             if self.fused:
-                rows, columns = (size // 2 for size in conv.kernel_size)
-                weight += pad(projection[:, :, None, None], (columns, columns, rows, rows))
+                self.register_buffer("weight", fold(conv.weight, projection))
             else:
+                self.register_buffer("weight", conv.weight.clone())
                 self.register_buffer("projection", projection[:, :, None, None].clone())
-            self.register_buffer("weight", weight)
             self.register_buffer("shift", shift)
             self.register_buffer("reduction_weight", branch.reduction.weight.clone())
             self.register_buffer("reduction_bias", branch.reduction.bias.clone())

@@ -18,7 +18,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, relu
+from torch.nn.functional import conv2d, linear, relu
 
 from pumlc import ops
 from pumlc.nn.folded_conv import FoldedConvolution
@@ -62,8 +62,8 @@ class GlobalBranch(nn.Module):
         weight = torch.cat([self.agg_attn.weight[:, :width], self.broad_attn.weight[:, :width]])
         bias = torch.cat([self.agg_attn.bias, self.broad_attn.bias])
         aggregate, gate = conv2d(local, weight, bias).split(self.heads, 1)
-        constant = conv2d(local.mean((2, 3), keepdim=True), self.broad_attn.weight[:, width:])  # [B, K, 1, 1]
-        return aggregate, gate + constant
+        constant = linear(local.mean((2, 3)), self.broad_attn.weight[:, width:].flatten(1))  # [B, K]
+        return aggregate, gate + constant[:, :, None, None]
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """s [O] and t [O] with BN(z) = s z + t, on running statistics."""
@@ -74,10 +74,10 @@ class GlobalBranch(nn.Module):
         """W_p^(k) u_k: x [B, C, H, W], aggregate [B, K, H, W] -> [B, O, K]. For dense projections."""
         pooled = ops.attention_pool(x, aggregate)  # [B, K, C]
         values = self.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
-        u = torch.einsum("bkc,kdc->bkd", pooled, values.to(pooled.dtype))
-        u = u + self.v.bias.to(u.dtype).unflatten(0, (self.heads, -1))
+        u = pooled.transpose(0, 1) @ values.to(pooled.dtype).mT  # [K, B, C / K]
+        u = u + self.v.bias.to(u.dtype).unflatten(0, (self.heads, 1, -1))
         projection = self.proj.weight.flatten(1).unflatten(1, (self.heads, -1))  # [O, K, C / K]
-        return torch.einsum("okd,bkd->bok", projection.to(u.dtype), u)
+        return (u @ projection.to(u.dtype).permute(1, 2, 0)).permute(1, 2, 0)
 
     def channel_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
         """p_c (v_c u_c + b_v,c): x [B, C, H, W], aggregate [B, K, H, W] -> [B, C]. For depthwise projections."""
