@@ -76,7 +76,7 @@ def _raise_one(amount: float) -> Callable[[Tensor], Tensor]:
 FEATURE_MAPS = (
     FeatureMap("one pixel", (2, 16, 1, 1)),
     FeatureMap("one row", (2, 24, 1, 37)),
-    FeatureMap("one column", (3, 8, 41, 1)),
+    FeatureMap("one column", (3, 8, 43, 1)),
     FeatureMap("one channel", (3, 1, 9, 11), heads=1),
     FeatureMap("primes", (2, 82, 7, 13), heads=2),
     FeatureMap("channels that are no multiple of eight", (2, 36, 9, 5), heads=4),
