@@ -31,6 +31,7 @@ test: $(BUILT)
 
 bench: $(BUILT)
 	$(RUN) -m bench
+	$(RUN) -m bench.local_global
 	$(RUN) -m bench.data
 
 check-gpu: $(READY)

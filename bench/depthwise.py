@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.counts import DTYPE_BYTES, FORWARD, FORWARD_AND_BACKWARD, OPERATORS, DepthwiseShape
-from bench.pu_loss import L2_BYTES, MOST_COPIES, on_gpu, time_all
+from bench.providers import copies_to_leave_the_cache, on_gpu, time_all
 from bench.timing import Report, Row, Timing, copy_bandwidth
 from pumlc.ops import depthwise_conv2d, reference
 from tests.cases import assert_as_exact_as_eager
@@ -106,9 +106,9 @@ def run(report: Report) -> None:
 def measure(report: Report, shape: DepthwiseShape, dtype: str, ceiling: float) -> None:
     """Add the rows of one shape and dtype; ``ceiling``: bytes per second of a copy."""
     torch.manual_seed(0)
-    element_bytes = shape.batch * shape.channels * shape.size**2 * DTYPE_BYTES[dtype]
+    map_bytes = shape.batch * shape.channels * shape.size**2 * DTYPE_BYTES[dtype]
     is_gpu = report.device.type == "cuda"
-    copies = min(MOST_COPIES, max(2, -(-2 * L2_BYTES // element_bytes))) if is_gpu else 1
+    copies = copies_to_leave_the_cache(map_bytes) if is_gpu else 1
     inputs = [make_inputs(shape, getattr(torch, dtype), report.device) for _ in range(copies)]
     contiguous = [as_contiguous(one) for one in inputs]
     functions = providers(shape.stride, report.device)
