@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: the profiler would talk between the rows
 
 import torch
 from torch import Tensor, nn
