@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -135,13 +137,28 @@ def join(device: str) -> Iterator[World]:
     if size == 1:
         yield World(chosen)
         return
-    if chosen.type == "cuda":
-        dist.init_process_group("nccl", device_id=chosen)
-    else:
-        dist.init_process_group("gloo")
-    yield World(chosen, dist.get_rank(), size, local_size)
+    with process_group("nccl", device_id=chosen) if chosen.type == "cuda" else process_group("gloo"):
+        yield World(chosen, dist.get_rank(), size, local_size)
+
+
+@contextlib.contextmanager
+def process_group(backend: str, **options: object) -> Iterator[None]:
+    """The default process group, gone with its threads at the end of the block.
+
+    A thread of gloo that is still letting go of a tensor while the interpreter ends aborts the process: torch only
+    joins these threads once nothing refers to the group. Its compiler, which DistributedDataParallel imports, does
+    for ever where it is imported after the group was made; models refer to it in reference cycles.
+
+    Args:
+        backend: gloo or nccl.
+        options: what `torch.distributed.init_process_group` takes besides.
+    """
+    importlib.import_module("torch._dynamo")
+    dist.init_process_group(backend, **options)
+    yield
     # Not after an error: leaving would wait for processes that wait for this one, and hold its message back.
     dist.destroy_process_group()
+    gc.collect()
 
 
 def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:

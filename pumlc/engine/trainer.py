@@ -43,9 +43,14 @@ def fit(config: Config) -> int:
         DivergedError: a loss or a score is not finite.
     """
     with join(config.device) as world:
-        trainer = Trainer(config, world)
-        with trainer.request:
-            return trainer.run()
+        return run_in(world, config)
+
+
+def run_in(world: World, config: Config) -> int:
+    """`fit` among these processes; nothing of the trainer is left when it returns, so that they can part."""
+    trainer = Trainer(config, world)
+    with trainer.request:
+        return trainer.run()
 
 
 class Trainer:

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pumlc.engine.distributed import process_group
 from pumlc.ops import pu_loss, pu_statistics, reference
 
 BATCH, FEATURES, CLASSES = 70, 12, 9
@@ -30,10 +31,8 @@ def make_batch():
     return model, features, labels
 
 
-def train_step(rank: int, shares: list[int], folder: str) -> None:
-    """One forward and backward pass of a rank with its share of the batch; writes what came out."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(shares))
+def train_step(rank: int, shares: list[int]) -> dict[str, torch.Tensor]:
+    """What comes out of one forward and backward pass of a rank with its share of the batch."""
     model, features, labels = make_batch()
     model = DistributedDataParallel(model)
     first = sum(shares[:rank])
@@ -43,15 +42,22 @@ def train_step(rank: int, shares: list[int], folder: str) -> None:
     statistics = pu_statistics(logits, labels[rows], group=dist.group.WORLD)
     loss.backward()
     result = {"loss": loss.detach(), "statistics": torch.stack(statistics)}
-    result |= {name: parameter.grad for name, parameter in model.module.named_parameters()}
-    torch.save(result, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    return result | {name: parameter.grad for name, parameter in model.module.named_parameters()}
+
+
+def run_rank(rank: int, shares: list[int], folder: str) -> None:
+    """A process of its own: a training step in a process group, written to a file."""
+    torch.set_num_threads(1)
+    with process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(shares)):
+        torch.save(train_step(rank, shares), f"{folder}/rank{rank}.pt")
+    threads = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    assert not any("gloo" in name for name in threads), f"threads outlive their process group: {threads}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shares", [[50, 20], [40, 29, 1], [0, 30, 40]], ids=str)
 def test_ranks_together_are_one_process(shares: list[int], tmp_path: Path):
-    mp.spawn(train_step, args=(shares, str(tmp_path)), nprocs=len(shares))
+    mp.spawn(run_rank, args=(shares, str(tmp_path)), nprocs=len(shares))
     model, features, labels = make_batch()
     model.double()
     logits = model(features.double())
