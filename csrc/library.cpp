@@ -53,6 +53,13 @@ TORCH_LIBRARY(pumlc, m) {
       "depthwise_backward(Tensor dy, Tensor x, Tensor weight, Tensor? context, Tensor? gate_scores, Tensor? centre, "
       "Tensor? shift, int stride, bool need_dx, bool need_dweight, bool need_dglobal) -> (Tensor dx, Tensor dweight, "
       "Tensor dcontext, Tensor dgate_scores, Tensor dcentre, Tensor dshift)");
+
+  // features [B, P, D], words [C, D], v [D] -> [B, C, P]
+  m.def("semantic_attention(Tensor features, Tensor words, Tensor v) -> Tensor");
+  // upstream [B, C, P] -> gradients of features [B, P, D], words [C, D] and v [D]
+  m.def(
+      "semantic_attention_backward(Tensor upstream, Tensor features, Tensor words, Tensor v) "
+      "-> (Tensor, Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, m) {

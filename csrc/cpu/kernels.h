@@ -10,6 +10,7 @@
 #include "depthwise.h"
 #include "gated_broadcast_add.h"
 #include "pu_loss.h"
+#include "semantic_attention.h"
 
 namespace pumlc::cpu {
 
@@ -20,6 +21,7 @@ struct KernelsOf {
   AttentionPoolKernels<S, A> attention_pool;
   GatedBroadcastAddKernels<S, A> gated_broadcast_add;
   DepthwiseKernels<S, A> depthwise;
+  SemanticAttentionKernels<S, A> semantic_attention;
 };
 
 struct Kernels {

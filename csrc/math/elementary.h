@@ -106,4 +106,52 @@ PUMLC_HOST_DEVICE T log_sigmoid(T x) {
   return (x < T(0) ? x : T(0)) - log1p(exp_nonpositive(-abs(x)));
 }
 
+// tanh(x) and its derivative 1 - tanh(x)^2, each to full relative accuracy in float.
+template <typename T>
+struct TanhPair {
+  T value;
+  T slope;
+};
+
+// For T a float, or on the host a register of floats; Bits holds their bits as uint32_t. With m = e^(-2|x|) - 1, which
+// loses no digits near 0:  tanh|x| = -m / (2 + m),  slope = 4 (1 + m) / (2 + m)^2.
+template <typename Bits, typename T>
+PUMLC_HOST_DEVICE TanhPair<T> tanh_pair_of(T x) {
+  const T zero{};
+  const T smallest = zero - 38.123096f;  // 55 log 2: beyond it tanh is 1 in double too, and its slope 0
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const T y = (x < zero ? x : -x) * 2.0f;
+  const T clamped = y < smallest ? smallest : y;  // the comparisons let NaN through
+  const T shifted = clamped * 1.44269504f + kRound;
+  const T n = shifted - kRound;
+  // the reduction and the polynomial of exp_nonpositive, without the 1 that would swallow the digits of a small x
+  const T r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  T polynomial = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  polynomial = polynomial * r + 8.3334519073e-3f;
+  polynomial = polynomial * r + 4.1665795894e-2f;
+  polynomial = polynomial * r + 1.6666665459e-1f;
+  polynomial = polynomial * r + 5.0000001201e-1f;
+  const T mantissa = polynomial * (r * r) + r;  // e^r - 1
+  Bits bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  const Bits exponent = (bits + 127u) << 23;  // the low bits of `shifted` hold n
+  T power;
+  std::memcpy(&power, &exponent, sizeof(power));
+  const T m = mantissa * power + (power - 1.0f);
+#if defined(__CUDA_ARCH__)
+  const T reciprocal = __fdividef(1.0f, m + 2.0f);  // of a number in (1, 2]: to 2 ulp, without the branch for others
+#else
+  const T reciprocal = 1.0f / (m + 2.0f);
+#endif
+  const T t = m * reciprocal;  // -tanh|x|
+  const T slope = (mantissa * power + power) * (reciprocal * reciprocal) * 4.0f;
+  return {x < zero ? t : -t, y < smallest ? zero : slope};
+}
+
+PUMLC_HOST_DEVICE TanhPair<float> tanh_pair(float x) { return tanh_pair_of<uint32_t>(x); }
+PUMLC_HOST_DEVICE TanhPair<double> tanh_pair(double x) {
+  const double t = ::tanh(x);
+  return {t, 1.0 - t * t};
+}
+
 }  // namespace pumlc::math

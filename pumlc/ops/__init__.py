@@ -5,6 +5,7 @@ from pumlc.ops.attention_pool import attention_pool
 from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.gated_broadcast_add import gated_broadcast_add
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
+from pumlc.ops.semantic_attention import semantic_attention
 
 __all__ = [
     "PuStatistics",
@@ -15,4 +16,5 @@ __all__ = [
     "gated_broadcast_add",
     "pu_loss",
     "pu_statistics",
+    "semantic_attention",
 ]

@@ -135,3 +135,18 @@ def depthwise_local_global(
     gate = gate.repeat_interleave(x.shape[1] // gate_scores.shape[1], 1)
     y = depthwise_conv2d(x, weight, stride=stride) + centre.to(x.dtype)[:, None, None] * sampled
     return y + gate * context.to(x.dtype)[:, :, None, None] + shift.to(x.dtype)[:, None, None]
+
+
+def semantic_attention(features: Tensor, words: Tensor, v: Tensor) -> Tensor:
+    """How much each position has to do with each word: the sum over d of v_d * tanh(features_d * words_d).
+
+    Args:
+        features: [B, P, D], floating point.
+        words: [C, D].
+        v: [D].
+
+    Returns:
+        [B, C, P].
+    """
+    products = features[:, None] * words.to(features.dtype)[:, None]  # [B, C, P, D]
+    return torch.tanh(products) @ v.to(features.dtype)
