@@ -9,6 +9,7 @@
 #include "attention_pool.h"
 #include "depthwise.h"
 #include "gated_broadcast_add.h"
+#include "mixup_consistency.h"
 #include "pu_loss.h"
 
 namespace pumlc::cpu {
@@ -20,6 +21,7 @@ struct KernelsOf {
   AttentionPoolKernels<S, A> attention_pool;
   GatedBroadcastAddKernels<S, A> gated_broadcast_add;
   DepthwiseKernels<S, A> depthwise;
+  MixupConsistencyKernels<S, A> mixup_consistency;
 };
 
 struct Kernels {
