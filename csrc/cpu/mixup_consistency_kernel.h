@@ -12,6 +12,8 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 // Classes at a time: what is kept of them stays in the L1 cache, and their sum, in the accumulation type, is short.
 constexpr int kClassBlock = 64;
+constexpr int kSumLanes = 16;  // sums that a vector adds to at once, the same in every instruction set
+static_assert(kClassBlock % kSumLanes == 0, "the lanes divide a block");
 
 template <typename S, typename A>
 class MixupPairs {
@@ -68,18 +70,23 @@ class MixupPairs {
     read(a_.mixed + pair * a_.mixed_stride + c, width, mixed);
     read(a_.labels + first_row * a_.labels_stride + c, width, positive[0]);
     read(a_.labels + second_row * a_.labels_stride + c, width, positive[1]);
+    const A mix = mix_, scale = scale_, epsilon = a_.epsilon;  // which the compiler would read again after every store
     A squares[kClassBlock];
     for (int j = 0; j < kClassBlock; ++j) {
-      const auto first = math::mixup_target(logits[0][j], positive[0][j] > A(0), a_.epsilon);
-      const auto second = math::mixup_target(logits[1][j], positive[1][j] > A(0), a_.epsilon);
-      const auto term = math::mixup_term(first, second, mixed[j], mix_, a_.epsilon);
+      const auto first = math::mixup_target(logits[0][j], positive[0][j] > A(0), epsilon);
+      const auto second = math::mixup_target(logits[1][j], positive[1][j] > A(0), epsilon);
+      const auto term = math::mixup_term(first, second, mixed[j], mix, epsilon);
       squares[j] = term.difference * term.difference;
-      block.first[j] = scale_ * mix_ * term.target * first.slope;
-      block.second[j] = scale_ * (A(1) - mix_) * term.target * second.slope;
-      block.mixed[j] = scale_ * term.mixed;
+      block.first[j] = scale * mix * term.target * first.slope;
+      block.second[j] = scale * (A(1) - mix) * term.target * second.slope;
+      block.mixed[j] = scale * term.mixed;
     }
+    std::fill(squares + width, squares + kClassBlock, A(0));
+    A sums[kSumLanes] = {};
+    for (int j = 0; j < kClassBlock; j += kSumLanes)
+      for (int k = 0; k < kSumLanes; ++k) sums[k] += squares[j + k];
     block.sum = A(0);
-    for (int64_t j = 0; j < width; ++j) block.sum += squares[j];
+    for (const A sum : sums) block.sum += sum;
   }
 
   // `width` numbers, and zeros up to kClassBlock.

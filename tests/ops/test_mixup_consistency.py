@@ -14,16 +14,8 @@ from tests.native.library import H200
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 # the shapes differ in what they ask of tiles and rows; none but these have two rows and a few thousand elements
-NAMES = (
-    "one class",
-    "no positive",
-    "all positive",
-    "constant logits",
-    "logits of +-80",
-    "far from zero",
-    "one outlier",
-)
-NAMES += ("primes", "COCO", "wide tiles with a tail", "padded rows", "every second column", "column-major")
+NAMES = ("one class", "no positive", "all positive", "constant logits", "logits of +-80", "one outlier", "primes")
+NAMES += ("COCO", "padded rows", "every second column", "column-major")
 ALL = {case.name: case for case in CASES}
 PAIRED = tuple(ALL[name] for name in NAMES)
 MIX = 0.28125  # in every dtype
@@ -174,7 +166,7 @@ def test_nan_gives_a_loss_that_is_nan(which, device):
 def test_an_entry_that_is_no_row_gives_a_loss_that_is_nan(entry, device):
     inputs = make_inputs(ALL["COCO"], torch.float32, device)
     inputs[3][0] = entry
-    assert loss_and_gradients(mixup_consistency, *inputs)[0].isnan()
+    assert mixup_consistency(*inputs).isnan()
 
 
 def test_gradcheck(device):
