@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
+from pumlc.methods.mixup import Mixture
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.ops import reference
 
@@ -28,6 +29,67 @@ def test_loss_and_gradient_are_those_of_the_reference():
     torch.testing.assert_close(gradient, model.weight.grad)
     assert torch.equal(step.logits, logits)
     assert not step.logits.requires_grad
+
+
+def test_the_objective_with_mixup_is_that_of_the_reference():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 3)
+    batch = SimpleNamespace(images=IMAGES, labels=LABELS, index=torch.arange(3))
+    torch.manual_seed(7)
+    step = PUMLC(mixup=0.5, mixup_beta=0.3)(model, batch, epoch=0)
+    step.loss.backward()
+    gradient = model.weight.grad.clone()
+    model.weight.grad = None
+
+    torch.manual_seed(7)
+    permutation, mix = Mixture.draw(IMAGES, 0.3)
+    # the published way: a second forward pass, of the mixed images alone; the middle one of three is in both halves
+    logits, mixed_logits = model(IMAGES), model(mix * IMAGES[:2][permutation] + (1 - mix) * IMAGES[1:])
+    pu = reference.pu_loss(logits, LABELS)
+    consistency = reference.mixup_consistency(logits, LABELS, mixed_logits, permutation, mix)
+    (pu + 0.5 * consistency).backward()
+    torch.testing.assert_close(step.loss, pu + 0.5 * consistency)
+    torch.testing.assert_close(gradient, model.weight.grad)
+    torch.testing.assert_close(dict(step.parts), {"pu": pu.detach(), "mixup": consistency.detach()})
+    assert not any(part.requires_grad for part in step.parts.values())
+    assert torch.equal(step.logits, logits)
+
+
+def test_the_target_can_be_detached():
+    model = torch.nn.Linear(3, 3)
+    batch = SimpleNamespace(images=IMAGES, labels=LABELS, index=torch.arange(3))
+    gradients = []
+    for detach_target in (False, True):
+        torch.manual_seed(7)
+        step = PUMLC(mixup=1.0, detach_target=detach_target)(model, batch, epoch=0)
+        gradients.append(torch.autograd.grad(step.loss, model.weight)[0])
+    assert not torch.allclose(*gradients)
+
+
+def test_a_mixture_is_a_random_pairing_and_a_share():
+    images = torch.randn(7, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(1)
+    mixtures = [Mixture.draw(images, 0.3) for _ in range(400)]
+    for mixture in mixtures:
+        assert mixture.permutation.sort().values.tolist() == [0, 1, 2, 3]
+    assert len({tuple(mixture.permutation.tolist()) for mixture in mixtures}) == 24
+    shares = torch.stack([mixture.mix for mixture in mixtures])
+    assert ((shares >= 0) & (shares <= 1)).all()
+    # of Beta(0.3, 0.3) the mean is 1 / 2 and the variance 1 / (4 (2 * 0.3 + 1)); 4 standard errors
+    assert abs(shares.mean() - 0.5) < 4 * (0.15625 / 400) ** 0.5
+    assert abs(shares.var() - 0.15625) < 0.03
+
+
+def test_mixed_images_stand_beside_the_batch():
+    images = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    permutation, mix = Mixture(torch.tensor([2, 0, 1]), torch.tensor(0.25))
+    beside = Mixture(permutation, mix).beside(images)
+    assert beside.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(beside[:5], images)
+    torch.testing.assert_close(beside[5:], 0.25 * images[[2, 0, 1]] + 0.75 * images[2:])
+    halves = Mixture(permutation, mix).beside(images.half())
+    assert halves.dtype == torch.float16
+    torch.testing.assert_close(halves.float(), beside, atol=2e-3, rtol=2e-3)
 
 
 def test_explains_what_is_off():
