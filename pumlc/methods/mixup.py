@@ -29,8 +29,8 @@ class Mixture(NamedTuple):
         mix = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
         return cls(permutation, mix)
 
-    def beside(self, images: Tensor) -> Tensor:
-        """images [B, 3, H, W] -> [B + h, 3, H, W], in the same layout: the batch, and after it the mixed images."""
+    def of(self, images: Tensor) -> Tensor:
+        """images [B, 3, H, W] -> the mixed images [h, 3, H, W], in the same layout and dtype."""
         first = images[self.permutation]
         second = images[len(images) - len(first) :]
-        return torch.cat([images, second.lerp(first, self.mix.to(images.dtype))])
+        return second.lerp(first, self.mix.to(images.dtype))

@@ -16,9 +16,9 @@ LINES_SHOWN = 8
 class PUMLC:
     """The variational PU loss of the batch, plus the mixup regulariser.
 
-    The mixed images go through the model together with the batch, as half as many images more: where BatchNorm runs on
-    frozen statistics, as in the published recipe, that gives what the published second forward pass does, with one
-    exchange of gradients between processes. Where BatchNorm is trained, its statistics are those of all images.
+    The mixed images have a forward pass of their own, as published. Together with the batch they would be the same with
+    frozen BatchNorms, but not faster: on two cores a step of ResNet-101 at 448 pixels took 1.34 s with six images
+    together and 1.21 s with four and two apart. Both share one backward pass, and so one exchange of gradients.
 
     Args:
         alpha, gamma, min_temperature, group: as in :func:`pumlc.ops.pu_loss`.
@@ -44,13 +44,12 @@ class PUMLC:
         self.loss = PULoss(alpha=alpha, gamma=gamma, min_temperature=min_temperature, group=group)
 
     def __call__(self, model: nn.Module, batch: LabelledImages, epoch: int) -> Step:
-        if self.mixup == 0:
-            logits = model(batch.images)
-            return Step(self.loss(logits, batch.labels), logits.detach())
-        mixture = Mixture.draw(batch.images, self.mixup_beta)
-        rows = len(batch.images)
-        logits, mixed_logits = model(mixture.beside(batch.images)).split([rows, len(mixture.permutation)])
+        logits = model(batch.images)
         pu = self.loss(logits, batch.labels)
+        if self.mixup == 0:
+            return Step(pu, logits.detach())
+        mixture = Mixture.draw(batch.images, self.mixup_beta)
+        mixed_logits = model(mixture.of(batch.images))
         consistency = mixup_consistency(logits, batch.labels, mixed_logits, *mixture, detach_target=self.detach_target)
         parts = {"pu": pu.detach(), "mixup": consistency.detach()}
         return Step(pu + self.mixup * consistency, logits.detach(), parts)
@@ -63,6 +62,8 @@ class PUMLC:
         )
         table = torch.stack([column.double().cpu() for column in statistics], 1)  # [C, 5]
         off = (~torch.isfinite(table)).any(1).nonzero().flatten().tolist()
+        if not off and not bad_rows.any():
+            lines = ["  the logits of the mixed images are not finite"]
         for c in off[:LINES_SHOWN]:
             values = ", ".join(f"{name} {table[c, i]:.4g}" for i, name in enumerate(statistics._fields))
             lines.append(f"  {class_names[c]}: {values}")

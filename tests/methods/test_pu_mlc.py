@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from pumlc.methods.mixup import Mixture
@@ -80,16 +81,15 @@ def test_a_mixture_is_a_random_pairing_and_a_share():
     assert abs(shares.var() - 0.15625) < 0.03
 
 
-def test_mixed_images_stand_beside_the_batch():
-    images = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    permutation, mix = Mixture(torch.tensor([2, 0, 1]), torch.tensor(0.25))
-    beside = Mixture(permutation, mix).beside(images)
-    assert beside.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(beside[:5], images)
-    torch.testing.assert_close(beside[5:], 0.25 * images[[2, 0, 1]] + 0.75 * images[2:])
-    halves = Mixture(permutation, mix).beside(images.half())
-    assert halves.dtype == torch.float16
-    torch.testing.assert_close(halves.float(), beside, atol=2e-3, rtol=2e-3)
+@pytest.mark.parametrize(("rows", "halves"), [(5, [0, 1, 2, 2, 3, 4]), (6, [0, 1, 2, 3, 4, 5])])
+def test_mixed_images(rows, halves):
+    images = torch.randn(rows, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    mixture = Mixture(torch.tensor([2, 0, 1]), torch.tensor(0.25))
+    mixed = mixture.of(images)
+    first, second = images[halves[:3]], images[halves[3:]]
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mixed, 0.25 * first[[2, 0, 1]] + 0.75 * second)
+    assert mixture.of(images.half()).dtype == torch.float16
 
 
 def test_explains_what_is_off():
@@ -99,6 +99,11 @@ def test_explains_what_is_off():
     assert "logits of 1 of 3 images are not finite" in text
     assert "cow: positives 0, temperature nan" in text
     assert "cat" not in text
+
+
+def test_explains_mixed_images():
+    """Nothing is off in the batch, and the regulariser is finite wherever the logits are."""
+    assert PUMLC(mixup=1.0).explain(IMAGES, LABELS, ("x",) * 3) == "  the logits of the mixed images are not finite"
 
 
 def test_explains_many_classes_in_few_lines():
