@@ -11,6 +11,7 @@
 #include <c10/util/Half.h>
 
 #include <cmath>
+#include <limits>
 
 #include "../math/mixup_consistency.h"
 #include "mixup_consistency.h"
@@ -24,8 +25,8 @@ constexpr int kTileClasses = kWarpSize;
 constexpr int kTilePairs = kThreads / kTileClasses;
 static_assert(kThreads <= kWarpSize * kWarpSize, "block_sum adds at most 32 warps");
 
-// Tiles whose blocks fill a multiprocessor at 8 blocks of 256 threads; more would only make the last sum longer.
-constexpr int64_t kBlocksPerMultiprocessor = 8;
+// As many as the registers of the float kernels leave room for: more would wait for others to end.
+constexpr int64_t kBlocksPerMultiprocessor = 6;
 
 // dL/dz of one class of a pair, less the factor 2 / h.
 template <typename A>
@@ -57,15 +58,16 @@ __global__ void __launch_bounds__(kThreads)
     mixup_consistency_kernel(const MixupConsistencyArguments<S, A> a, A* partial, unsigned* ticket) {
   __shared__ A warp_sums[kWarpSize];
   const int64_t pairs = a.pairs();
-  const int64_t tiles_of_classes = ceil_div(a.columns, kTileClasses);
-  const int64_t tiles = tiles_of_classes * ceil_div(pairs, kTilePairs);
+  // a GPU divides in 32 bits; the launcher sees to it that they do
+  const auto tiles_of_classes = static_cast<unsigned>(ceil_div(a.columns, kTileClasses));
+  const auto tiles = static_cast<unsigned>(tiles_of_classes * ceil_div(pairs, kTilePairs));
   const A mix = __ldg(a.mix);
   const A scale = A(2) / static_cast<A>(pairs);
   const bool is_odd = a.rows % 2 != 0;
   A sum = A(0);
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int64_t c = tile % tiles_of_classes * kTileClasses + threadIdx.x % kTileClasses;
-    const int64_t pair = tile / tiles_of_classes * kTilePairs + threadIdx.x / kTileClasses;
+  for (unsigned tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const int64_t c = int64_t(tile % tiles_of_classes) * kTileClasses + threadIdx.x % kTileClasses;
+    const int64_t pair = int64_t(tile / tiles_of_classes) * kTilePairs + threadIdx.x / kTileClasses;
     if (c >= a.columns || pair >= pairs) continue;
     const int64_t first_row = __ldg(a.permutation + pair);
     if (first_row < 0 || first_row >= pairs) {  // no row: seen in the loss, for nothing can be raised here
@@ -99,6 +101,7 @@ cudaError_t mixup_consistency_blocks(int64_t pairs, int64_t columns, int64_t* bl
   const cudaError_t error = Device::current(&device);
   if (error != cudaSuccess) return error;
   const int64_t tiles = ceil_div(columns, kTileClasses) * ceil_div(pairs, kTilePairs);
+  if (tiles > std::numeric_limits<int>::max()) return cudaErrorInvalidValue;
   const int64_t most = kBlocksPerMultiprocessor * device.multiprocessors;
   *blocks = tiles < most ? tiles : most;
   return cudaSuccess;
