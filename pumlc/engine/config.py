@@ -120,7 +120,7 @@ _RANGES = (  # field, lowest, highest
     ("gamma", 0.0, _INF),
     ("min_temperature", 1e-6, 1.0),
     ("mixup", 0.0, _INF),
-    ("mixup_beta", 1e-3, _INF),
+    ("mixup_beta", 0.05, _INF),  # below, a float32 holds too few of the small shares
     ("threads", 1, _INF),
     ("seed", 0, 2**32 - 1),
     ("log_every", 1, _INF),

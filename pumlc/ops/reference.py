@@ -92,7 +92,7 @@ def mixup_consistency(
         target = target.detach()
     mixture = mix * target[:half][permutation] + (1 - mix) * target[len(target) - half :]
     difference = torch.log(mixture + eps) - torch.log(torch.sigmoid(mixed_logits) + eps)
-    return difference.square().sum() / half
+    return difference.square().mean(0).sum()
 
 
 def attention_pool(x: Tensor, scores: Tensor, *, grouped: bool = False) -> Tensor:
