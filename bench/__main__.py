@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from bench import attention_pool, depthwise, gated_broadcast_add, pu_loss
+from bench import attention_pool, depthwise, gated_broadcast_add, mixup_consistency, pu_loss
 from bench.timing import Report, results_path
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     report = Report(device, None if arguments.no_save else results_path(device))
     pu_loss.run(report)
+    mixup_consistency.run(report)
     attention_pool.run(report)
     gated_broadcast_add.run(report)
     depthwise.run(report)

@@ -79,6 +79,31 @@ def pu_loss(shape: PuLossShape, number_bytes: int, passes: str) -> Counts:
     return Counts(moved, fmas, specials)
 
 
+def mixup_consistency(shape: PuLossShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/mixup_consistency.h and csrc/math/elementary.h.
+
+    What is done once per row (the permutation) is left out, and so is the product with the upstream scalar.
+    """
+    elements = shape.rows * shape.classes
+    pairs = (shape.rows + 1) // 2 * shape.classes
+    # logits, labels and mixed logits read, the loss written
+    moved = elements * (number_bytes + LABEL_BYTES) + pairs * number_bytes + LOSS_BYTES
+    fmas = pairs * (
+        3 * 2  # sigmoid pairs: 1 + e, e * larger
+        + 2 * 2  # targets: p + eps, q - eps
+        + 2 * 3  # a and 1 - a
+        + 2  # b and 1 - b
+        + 2 * 3  # logarithms: 1 - complement, what that lost, to the logarithm
+        + 2  # d, to the sum of squares
+    )
+    # sigmoid pairs: e = exp(-|x|), 1 / (1 + e); logarithms: log, 1 / argument
+    specials = pairs * (3 * 2 + 2 * 2)
+    if passes == FORWARD_AND_BACKWARD:
+        moved += (elements + pairs) * number_bytes  # the gradients written
+        fmas += pairs * (3 + 1 + 2 * 2 + 2)  # slopes p q, d / a, its products with shares and slopes, the mixed one
+    return Counts(moved, fmas, specials)
+
+
 class FeatureMapShape(NamedTuple):
     images: int
     channels: int
@@ -177,6 +202,9 @@ OPERATORS = {
         # the COCO recipe on one GPU, a large COCO batch, OpenImages
         (PuLossShape(35, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)),
         pu_loss,
+    ),
+    "mixup_consistency": Operator(
+        (PuLossShape(35, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)), mixup_consistency
     ),
     "attention_pool": Operator(STAGES, attention_pool),
     "gated_broadcast_add": Operator(STAGES, gated_broadcast_add),

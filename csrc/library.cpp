@@ -27,6 +27,13 @@ TORCH_LIBRARY(pumlc, m) {
       "pu_finish(Tensor logits, Tensor labels, Tensor moments, Tensor sums, float alpha, float gamma, "
       "float min_temperature, float gradient_scale) -> (Tensor loss, Tensor statistics, Tensor gradient)");
 
+  // logits [B, C], labels [B, C] int8, mixed_logits [h, C], permutation [h] int64 with h = ceil(B / 2), mix []
+  // -> loss [], gradients of the loss by the logits [B, C] and the mixed logits [h, C], each [0, C] where not wanted
+  m.def(
+      "mixup_consistency(Tensor logits, Tensor labels, Tensor mixed_logits, Tensor permutation, Tensor mix, "
+      "float eps, bool with_gradient, bool with_mixed_gradient) "
+      "-> (Tensor loss, Tensor gradient, Tensor mixed_gradient)");
+
   // x [B, C, H, W], scores [B, K, H, W] -> pooled [B, K, C], or [B, C] where grouped; means, pooled before it was
   // rounded to the dtype of x, or [0] where it was not; statistics [B, 2, K] of the softmax
   m.def("attention_pool(Tensor x, Tensor scores, bool grouped) -> (Tensor pooled, Tensor means, Tensor statistics)");

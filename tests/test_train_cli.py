@@ -147,6 +147,22 @@ def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_pa
 
 
 @pytest.mark.slow
+def test_two_processes_mix_their_own_images(picture_table, tmp_path):
+    """Five images per process, of which each mixes three pairs."""
+    run = tmp_path / "run"
+    settings = ["csv", "--data", picture_table, "--batch-size", 5, "--steps", 2, "--mixup", 1, "--out", run, *TINY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [*TORCHRUN, ROOT / "train.py", *settings]
+    subprocess.run(list(map(str, arguments)), cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120)
+    steps = [event for event in read_log(run) if event["event"] == "train"]
+    assert len(steps) == 2
+    for event in steps:
+        assert event["loss"] == pytest.approx(event["loss_pu"] + event["loss_mixup"])
+        assert event["loss_mixup"] > 0
+    assert read_log(run)[-1]["event"] == "end"
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_what_two_processes_have(train, picture_table, tmp_path):
     run = tmp_path / "run"
     # a log line is an epoch away: the processes have to agree on stopping before it

@@ -9,6 +9,7 @@
 #include "attention_pool.h"
 #include "depthwise.h"
 #include "gated_broadcast_add.h"
+#include "mixup_consistency.h"
 #include "pu_loss.h"
 #include "semantic_attention.h"
 
@@ -21,6 +22,7 @@ struct KernelsOf {
   AttentionPoolKernels<S, A> attention_pool;
   GatedBroadcastAddKernels<S, A> gated_broadcast_add;
   DepthwiseKernels<S, A> depthwise;
+  MixupConsistencyKernels<S, A> mixup_consistency;
   SemanticAttentionKernels<S, A> semantic_attention;
 };
 

@@ -53,6 +53,38 @@ PUMLC_HOST_DEVICE double log1p(double x) { return ::log1p(x); }
 PUMLC_HOST_DEVICE float log(float x) { return ::logf(x); }
 PUMLC_HOST_DEVICE double log(double x) { return ::log(x); }
 
+// log x for x of at least the smallest normal number, to 1 ulp in float; NaN for NaN.
+PUMLC_HOST_DEVICE float log_positive(float x) {
+#if defined(__CUDA_ARCH__)
+  return logf(x);
+#else
+  constexpr int32_t kRootHalf = 0x3f3504f3;  // bits of sqrt(1/2): the mantissa m lies between it and sqrt(2)
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  const int32_t n = (bits - kRootHalf) >> 23;
+  bits -= n * (1 << 23);
+  float m;
+  std::memcpy(&m, &bits, sizeof(m));
+  const float r = m - 1.0f;
+  // degree-8 minimax polynomial of (log(1 + r) - r + r^2 / 2) / r^3 (Cephes, Moshier 1989)
+  float polynomial = 7.0376836292e-2f;
+  polynomial = polynomial * r - 1.1514610310e-1f;
+  polynomial = polynomial * r + 1.1676998740e-1f;
+  polynomial = polynomial * r - 1.2420140846e-1f;
+  polynomial = polynomial * r + 1.4249322787e-1f;
+  polynomial = polynomial * r - 1.6668057665e-1f;
+  polynomial = polynomial * r + 2.0000714765e-1f;
+  polynomial = polynomial * r - 2.4999993993e-1f;
+  polynomial = polynomial * r + 3.3333331174e-1f;
+  // log 2 in two parts, of which the product with the larger is exact
+  const float exponent = static_cast<float>(n);
+  const float small = polynomial * r * r * r + exponent * -2.12194440e-4f - 0.5f * r * r;
+  return (r + small) + exponent * 0.693359375f + (x - x);  // the last for NaN, which the bits lose
+#endif
+}
+
+PUMLC_HOST_DEVICE double log_positive(double x) { return ::log(x); }
+
 PUMLC_HOST_DEVICE float pow(float x, float y) { return ::powf(x, y); }
 PUMLC_HOST_DEVICE double pow(double x, double y) { return ::pow(x, y); }
 

@@ -61,6 +61,12 @@ class Config:
     """Exponent of the re-balance factor."""
     min_temperature: float = 1e-2
     """Lowest temperature."""
+    mixup: float = 0.0
+    """Weight of the mixup regulariser, which adds half as many mixed images to a step; 0 for none."""
+    mixup_beta: float = 0.3
+    """The share of an image in a mixture is drawn from Beta(this, this), one share per step."""
+    detach_target: bool = False
+    """Hold the target of the mixup regulariser constant instead of training it too, as published."""
     sync_statistics: bool = True
     """Take the loss statistics over all processes, so that their number does not change the result."""
 
@@ -94,6 +100,8 @@ class Config:
                 raise InputError(f"--{name.replace('_', '-')} is {value:g}, wanted {bound}.")
         if self.total_epochs < self.epochs:
             raise InputError(f"--schedule-epochs is {self.schedule_epochs}, less than the {self.epochs} epochs to run.")
+        if self.mixup > 0 and self.batch_size < 2:
+            raise InputError(f"--mixup {self.mixup:g} needs two images to mix; --batch-size is {self.batch_size}.")
 
 
 _INF = float("inf")
@@ -111,6 +119,8 @@ _RANGES = (  # field, lowest, highest
     ("alpha", 0.0, _INF),
     ("gamma", 0.0, _INF),
     ("min_temperature", 1e-6, 1.0),
+    ("mixup", 0.0, _INF),
+    ("mixup_beta", 0.05, _INF),  # below, a float32 holds too few of the small shares
     ("threads", 1, _INF),
     ("seed", 0, 2**32 - 1),
     ("log_every", 1, _INF),

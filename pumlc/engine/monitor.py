@@ -21,6 +21,7 @@ class Window(NamedTuple):
     wait: float  # share of the time that the loop spent waiting for batches
     stop: bool  # some process was asked to stop
     bad_step: int | None  # first step whose loss was not finite on any process
+    parts: dict[str, float]  # of the loss, means as that is
 
 
 _NEVER = 2**62
@@ -33,6 +34,7 @@ class Monitor:
         self._world = world
         self._batch_size = batch_size
         self._loss = torch.zeros((), device=world.device, dtype=torch.float64)
+        self._parts: dict[str, Tensor] = {}
         self._bad_step = torch.full((), _NEVER, device=world.device, dtype=torch.int64)
         self._bad_batch: tuple[Tensor, Tensor] | None = None
         self.restart()
@@ -51,6 +53,10 @@ class Monitor:
         """Count optimiser step ``number``; the batch is kept where its loss is the first that is not finite."""
         loss = step.loss.detach()
         self._loss += loss
+        for name, part in step.parts.items():
+            if name not in self._parts:
+                self._parts[name] = torch.zeros_like(self._loss)
+            self._parts[name] += part
         self._steps += 1
         good_until_now = self._bad_step == _NEVER
         first_bad = good_until_now & ~torch.isfinite(loss)
@@ -63,15 +69,24 @@ class Monitor:
 
     def read(self, stop: bool) -> Window:
         """Close the window: the only place where the host waits for the device. All processes call it together."""
-        summed = self._world.sum(self._loss)
+        summed = self._world.sum(torch.stack([self._loss, *self._parts.values()]))
         flags = torch.stack([self._bad_step, torch.full_like(self._bad_step, 0 if stop else 1)])
         bad_step, going_on = self._world.min(flags).tolist()
-        loss = summed.item() / max(self._steps * self._world.size, 1)
+        loss, *parts = (summed / max(self._steps * self._world.size, 1)).tolist()
         seconds = time.perf_counter() - self._start
         images = self._steps * self._batch_size * self._world.size
         wait = self._waited / max(seconds, 1e-9)
-        window = Window(loss, images, seconds, wait, not going_on, None if bad_step == _NEVER else bad_step)
-        self._loss.zero_()
+        window = Window(
+            loss,
+            images,
+            seconds,
+            wait,
+            not going_on,
+            None if bad_step == _NEVER else bad_step,
+            dict(zip(self._parts, parts, strict=True)),
+        )
+        for total in (self._loss, *self._parts.values()):
+            total.zero_()
         self.restart()
         return window
 

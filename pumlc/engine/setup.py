@@ -15,6 +15,7 @@ from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.errors import InputError
+from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 
@@ -89,6 +90,19 @@ def build_model(config: Config, train: Dataset, world: World) -> tuple[Classifie
     weights = "none" if config.resume else config.weights
     warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))
     return model.to(world.device, memory_format=torch.channels_last), warning
+
+
+def build_method(config: Config, world: World) -> PUMLC:
+    """How a batch becomes a loss."""
+    return PUMLC(
+        config.alpha,
+        config.gamma,
+        config.min_temperature,
+        world.group if config.sync_statistics else None,
+        mixup=config.mixup,
+        mixup_beta=config.mixup_beta,
+        detach_target=config.detach_target,
+    )
 
 
 def train_loader(config: Config, data: Data, world: World, threads: int, dtype: torch.dtype) -> TrainLoader:

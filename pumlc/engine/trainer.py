@@ -24,9 +24,8 @@ from pumlc.engine.metrics import Scores, score
 from pumlc.engine.monitor import Monitor, Window
 from pumlc.engine.precision import choose_precision
 from pumlc.engine.schedule import OneCycle, fused_adam
-from pumlc.engine.setup import build_model, evaluation_loader, load_data, train_loader, use_threads
+from pumlc.engine.setup import build_method, build_model, evaluation_loader, load_data, train_loader, use_threads
 from pumlc.errors import InputError
-from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.pretrained import read_tensors
 
 FINISHED, INTERRUPTED = 0, 130  # exit statuses
@@ -85,10 +84,9 @@ class Trainer:
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.optimizer = fused_adam(self.model.parameters(), config.lr, config.weight_decay)
         self.schedule = OneCycle(config.lr, config.total_epochs * self.steps_per_epoch, config.pct_start)
-        group = world.group if config.sync_statistics else None
-        self.method = PUMLC(config.alpha, config.gamma, config.min_temperature, group)
+        self.method = build_method(config, world)
         self.monitor = Monitor(world, config.batch_size)
-        torch.manual_seed(config.seed + world.rank)  # dropout and the like differ between processes
+        torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
         self.step = 0
         self.best: dict[str, Any] | None = None  # on the val split: mAP, epoch, weights ("model" or "ema")
@@ -186,6 +184,7 @@ class Trainer:
             epoch=epoch + 1,
             step=self.step,
             loss=window.loss,
+            **{f"loss_{name}": value for name, value in window.parts.items()},
             lr=lr,
             images_per_second=round(window.images / window.seconds, 2),
             data_wait=round(window.wait, 4),

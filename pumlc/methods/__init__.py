@@ -5,6 +5,8 @@ A method owns what it needs beyond the model and may edit the labels of a batch 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ class LabelledImages(Protocol):
 class Step(NamedTuple):
     loss: Tensor  # scalar, with gradient
     logits: Tensor  # [B, C], detached
+    parts: Mapping[str, Tensor] = MappingProxyType({})
+    """What the loss is made of where that is more than one thing: detached scalars, before they are weighted."""
 
 
 class Method(Protocol):

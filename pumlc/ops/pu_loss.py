@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import pumlc.ops._library  # noqa: F401  (registers torch.ops.pumlc)
+from pumlc.ops._labels import as_int8
 from pumlc.ops.reference import PuStatistics
 
 
@@ -54,7 +55,7 @@ def pu_loss(
         TypeError: a dtype outside those above.
         RuntimeError: in backward, when a second derivative is asked for (create_graph=True).
     """
-    labels = _as_int8(labels)
+    labels = as_int8(labels)
     if group is None:
         with_gradient = logits.requires_grad and torch.is_grad_enabled()
         return torch.ops.pumlc.pu_loss(logits, labels, alpha, gamma, min_temperature, with_gradient)[0]
@@ -76,20 +77,13 @@ def pu_statistics(
     Arguments as for :func:`pu_loss`. Each result is [C], float64 for float64 logits and float32 otherwise,
     without gradient.
     """
-    labels = _as_int8(labels)
+    labels = as_int8(labels)
     logits = logits.detach()
     if group is None:
         statistics = torch.ops.pumlc.pu_loss(logits, labels, alpha, gamma, min_temperature, False)[1]
     else:
         statistics = _over_group(logits, labels, alpha, gamma, min_temperature, group)[1]
     return PuStatistics(*statistics.unbind(0))
-
-
-def _as_int8(labels: Tensor) -> Tensor:
-    """labels [B, C] of any dtype -> int8, positive where above 0; int8 and bool pass without a copy."""
-    if labels.dtype == torch.int8:
-        return labels
-    return (labels if labels.dtype == torch.bool else labels > 0).view(torch.int8)
 
 
 def _over_group(

@@ -61,6 +61,40 @@ def pu_loss(
     return pu_statistics(logits, labels, alpha, gamma, min_temperature=min_temperature).loss.sum()
 
 
+def mixup_consistency(
+    logits: Tensor,
+    labels: Tensor,
+    mixed_logits: Tensor,
+    permutation: Tensor,
+    mix: Tensor | float,
+    *,
+    eps: float = EPSILON,
+    detach_target: bool = False,
+) -> Tensor:
+    """The mixup regulariser of PU-MLC (arXiv 2306.16016): the model's answer to a mixture of two images against the
+    mixture of its answers to each, as a squared difference of logarithms.
+
+    Args:
+        logits: [B, C], floating point. With h = ceil(B / 2), pair i has the rows permutation[i] and B - h + i.
+        labels: [B, C]; above 0 is positive, everything else unlabelled.
+        mixed_logits: [h, C]: of the images mix * images[permutation] + (1 - mix) * images[B - h :].
+        permutation: [h], of the rows of the first half.
+        mix: scalar, the share of the first half.
+        eps: added to probabilities.
+        detach_target: no gradient by ``logits``.
+
+    Returns:
+        Scalar: the sum over classes of the mean over pairs.
+    """
+    half = len(permutation)
+    target = torch.where(labels > 0, 1.0, torch.sigmoid(logits) + eps)
+    if detach_target:
+        target = target.detach()
+    mixture = mix * target[:half][permutation] + (1 - mix) * target[len(target) - half :]
+    difference = torch.log(mixture + eps) - torch.log(torch.sigmoid(mixed_logits) + eps)
+    return difference.square().mean(0).sum()
+
+
 def attention_pool(x: Tensor, scores: Tensor, *, grouped: bool = False) -> Tensor:
     """Attention-weighted means of the positions of a feature map: softmax over H x W per head, then the weighted sum.
 

@@ -7,13 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-from bench import attention_pool, depthwise, gated_broadcast_add, local_global, providers, pu_loss
+from bench import attention_pool, depthwise, gated_broadcast_add, local_global, mixup_consistency, providers, pu_loss
 from bench.counts import OPERATORS, DepthwiseShape, FeatureMapShape, Operator, PuLossShape
 from bench.timing import Report, time_in_turn
 
 CPU = torch.device("cpu")
 SMALL = {
     "pu_loss": (pu_loss, PuLossShape(9, 5, 1.0)),
+    "mixup_consistency": (mixup_consistency, PuLossShape(9, 5, 1.0)),
     "attention_pool": (attention_pool, FeatureMapShape(2, 16, 5, 4)),
     "gated_broadcast_add": (gated_broadcast_add, FeatureMapShape(2, 16, 5, 4)),
     "depthwise_conv2d": (depthwise, DepthwiseShape(2, 16, 7, 5, 2)),

@@ -37,6 +37,14 @@ def test_operations_of_pu_loss():
     assert forward.launches == both.launches == 1
 
 
+def test_counts_of_mixup():
+    """7 rows of 10 classes: 70 elements, 40 of pairs."""
+    forward, both = (counts.mixup_consistency(PuLossShape(7, 10, 1.0), 2, passes) for passes in PASSES)
+    assert (forward.bytes, both.bytes) == (70 * 3 + 40 * 2 + 4, 70 * 5 + 40 * 4 + 4)
+    assert (forward.fmas, both.fmas) == (40 * 26, 40 * 36)
+    assert forward.specials == both.specials == 40 * 10
+
+
 STAGE = FeatureMapShape(2, 10, 3, 5, heads=4)  # 30 positions, 300 elements, 120 scores, 80 means
 
 

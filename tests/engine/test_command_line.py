@@ -69,6 +69,8 @@ def test_help_has_every_sentence(capsys):
         ("--seed -1", "--seed is -1, wanted between 0 and 4.29497e+09."),
         ("--batch-size 0", "--batch-size is 0, wanted at least 1."),
         ("--epochs 3 --schedule-epochs 2", "less than the 3 epochs"),
+        ("--batch-size 1 --mixup 1", "--mixup 1 needs two images to mix; --batch-size is 1."),
+        ("--mixup-beta 0", "--mixup-beta is 0, wanted at least 0.05."),
         ("--resume nowhere", "nowhere is no run folder"),
     ],
 )

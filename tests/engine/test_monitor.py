@@ -32,6 +32,17 @@ def test_window():
     assert monitor.bad_batch() is None
 
 
+def test_parts_of_the_loss():
+    monitor = Monitor(World(torch.device("cpu")), batch_size=8)
+    for number, (first, second) in enumerate(((1.0, 4.0), (3.0, 0.0)), 1):
+        parts = {"pu": torch.tensor(first), "mixup": torch.tensor(second)}
+        monitor.add(number, Step(torch.tensor(first + second), torch.zeros(1, 2), parts), LABELS)
+    window = monitor.read(stop=False)
+    assert (window.loss, window.parts) == (4.0, {"pu": 2.0, "mixup": 2.0})
+    monitor.add(3, Step(torch.tensor(5.0), torch.zeros(1, 2), {"pu": torch.tensor(5.0)}), LABELS)
+    assert monitor.read(stop=False).parts == {"pu": 5.0, "mixup": 0.0}
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_first_bad_batch_is_kept(bad):
     monitor = Monitor(World(torch.device("cpu")), batch_size=1)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pumlc.data.reader import ImageReader
-from pumlc.engine import DivergedError
+from pumlc.engine import DivergedError, trainer
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
@@ -115,7 +115,9 @@ def test_steps_end_a_run_early(config):
     assert events(config, "end")[0]["mAP"] > 0
 
 
-def test_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_interrupted_run_goes_on_as_if_it_had_not_been(mixup, config, tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(config, mixup=mixup)
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
     assert fit(whole) == 0
 
@@ -145,6 +147,23 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeyp
     for ours, theirs in zip(state["average"]["average"], expected["average"]["average"], strict=True):
         assert torch.equal(ours, theirs)
     assert events(config, "end")[0]["mAP"] == events(whole, "end")[0]["mAP"]
+
+
+def test_mixup_in_the_log(config):
+    config = dataclasses.replace(config, steps=2, mixup=0.5)
+    assert fit(config) == 0
+    for event in events(config, "train"):
+        assert event["loss"] == pytest.approx(event["loss_pu"] + 0.5 * event["loss_mixup"])
+        assert event["loss_mixup"] > 0
+
+
+def test_mixup_does_not_depend_on_the_threads_that_load_pictures(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "use_threads", lambda config, world: config.threads)  # the network keeps its own
+    few = dataclasses.replace(config, steps=3, mixup=1.0)
+    more = dataclasses.replace(few, threads=3, out=str(tmp_path / "more"))
+    for each in (few, more):
+        assert fit(each) == 0
+    assert losses(few) == losses(more)
 
 
 def without_split(table: Path, folder: Path, *names: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -21,11 +22,11 @@ WARM_UP, STEPS = 3, 4
 class Training:
     """Model, method and optimizer as the trainer has them, on a batch and a loss that keep their memory."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, mixup: float) -> None:
         torch.manual_seed(0)
         model = Classifier(BACKBONES[device.type], CLASSES, image_size=SIZE, train_all=True)
         self.model = model.to(device, memory_format=torch.channels_last).train()
-        self.method = PUMLC()
+        self.method = PUMLC(mixup=mixup)
         self.optimizer = fused_adam(self.model.parameters(), lr=1e-3, weight_decay=1e-4)
         for group in self.optimizer.param_groups:
             group["capturable"] = device.type == "cuda"
@@ -90,15 +91,19 @@ def warm_up(training: Training, images: Tensor, labels: Tensor, device: torch.de
     torch.cuda.current_stream(device).wait_stream(stream)
 
 
-def test_a_captured_step_trains_as_the_eager_one(device):
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_a_captured_step_trains_as_the_eager_one(mixup, device):
     first, *others = random_batches(1 + STEPS, device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        eager, captured = Training(device), Training(device)
+        eager, captured = Training(device, mixup), Training(device, mixup)
         for training in (eager, captured):
+            torch.manual_seed(0)  # both draw the same mixtures
             warm_up(training, *first, device)
         start = eager.weights()
         replay = capture(captured.step, device)
+        torch.manual_seed(1)
         eager_losses = torch.stack([eager.on(*batch, eager.step) for batch in others])
+        torch.manual_seed(1)
         losses = torch.stack([captured.on(*batch, replay) for batch in others])
     assert losses.isfinite().all()
     torch.testing.assert_close(losses, eager_losses, rtol=1e-2, atol=1e-2)

@@ -47,7 +47,7 @@ def waiting_is_an_error(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-@pytest.fixture(params=[None, 1.0], ids=["no clipping", "clipping"])
+@pytest.fixture(params=[{}, {"clip_norm": 1.0}, {"mixup": 1.0}], ids=["plain", "clipping", "mixup"])
 def trainer(request: pytest.FixtureRequest, picture_table: Path, tmp_path: Path, device: torch.device) -> Trainer:
     """A run of five steps per epoch."""
     config = dataclasses.replace(
@@ -57,8 +57,8 @@ def trainer(request: pytest.FixtureRequest, picture_table: Path, tmp_path: Path,
         backbone="test_resnet",
         image_size=32,
         batch_size=5,
-        clip_norm=request.param,
         threads=1,
+        **request.param,
     )
     trainer = Trainer(config, World(choose_device(device.type)))
     trainer.wrapped.train()

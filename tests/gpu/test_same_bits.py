@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pumlc.ops import attention_pool, depthwise_local_global, gated_broadcast_add, pu_loss, pu_statistics
+from pumlc.ops import (
+    attention_pool,
+    depthwise_local_global,
+    gated_broadcast_add,
+    mixup_consistency,
+    pu_loss,
+    pu_statistics,
+)
 from tests import depthwise_cases
 from tests.cases import CASES
 from tests.feature_maps import FEATURE_MAPS, FeatureMap
@@ -27,6 +34,16 @@ def in_three_phases(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     moments = op.pu_moments(logits, labels)
     sums = op.pu_probability_sums(logits, labels, moments, 1.0, 1e-2)
     return moments, sums, *op.pu_finish(logits, labels, moments, sums, 1.0, 0.55, 1e-2, 1.0)
+
+
+def mixup_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    if len(logits) == 1:  # nothing to mix
+        logits, labels = logits.expand(2, -1), labels.expand(2, -1)
+    half = (len(logits) + 1) // 2
+    permutation = torch.arange(half, device=logits.device).flip(0)
+    inputs = [tensor.detach().requires_grad_() for tensor in (logits, -logits[:half])]
+    loss = mixup_consistency(inputs[0], labels, inputs[1], permutation, 0.3)
+    return loss.detach(), *torch.autograd.grad(loss, inputs)
 
 
 def attention_pool_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
@@ -49,7 +66,9 @@ def bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(-1).view(torch.uint8)
 
 
-@pytest.mark.parametrize("function", [loss_and_gradient, in_three_phases], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function", [loss_and_gradient, in_three_phases, mixup_and_gradients], ids=lambda function: function.__name__
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_same_input_same_bits(case, dtype, function: Callable, device):
