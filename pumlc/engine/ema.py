@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pumlc.nn.classifier import Classifier
+from pumlc.nn.backbone import BackboneNetwork
 
 
 class MovingAverage:
@@ -18,7 +18,7 @@ class MovingAverage:
     forgotten in a short run. A few kernels per update, however many tensors there are.
     """
 
-    def __init__(self, model: Classifier, decay: float) -> None:
+    def __init__(self, model: BackboneNetwork, decay: float) -> None:
         self.decay = decay
         self.updates = 0
         self._live = [p for p in model.parameters() if p.requires_grad]

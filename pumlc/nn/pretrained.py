@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from pumlc.errors import InputError, require
-from pumlc.nn.classifier import Classifier, create_backbone
+from pumlc.nn.backbone import BackboneNetwork, create_backbone
 from pumlc.nn.local_global import LocalGlobalConv2d
 
 HUB_TIMEOUT = 5.0  # seconds to wait for the first answer; the hub client alone retries for a minute offline
 
 
-def load_weights(model: Classifier, source: str, *, class_names: tuple[str, ...] | None = None) -> str | None:
+def load_weights(model: BackboneNetwork, source: str, *, class_names: tuple[str, ...] | None = None) -> str | None:
     """Fill ``model`` in place from ``source`` and return a warning, or None when all went as asked.
 
     Args:
-        model: its backbone is filled, and its head too where ``source`` is the file of a :class:`Classifier`.
+        model: its backbone is filled, and its head too where ``source`` is the file of such a network.
         source: ``"none"`` keeps the random weights; ``"imagenet"`` loads timm's weights of this backbone;
             ``"auto"`` does so where they can be had and otherwise returns the warning; anything else is the
             path of a safetensors file or of a ``torch.save`` file.
@@ -76,7 +76,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} cannot be read as a safetensors file: {error}") from error
 
 
-def _load_file(model: Classifier, path: Path, class_names: tuple[str, ...] | None) -> None:
+def _load_file(model: BackboneNetwork, path: Path, class_names: tuple[str, ...] | None) -> None:
     tensors = read_tensors(path)
     if "head.weight" not in tensors or not any(name.startswith("backbone.") for name in tensors):
         _fill(model.backbone, tensors, path)  # a bare backbone, maybe with its own classifier
@@ -123,7 +123,7 @@ def _load_state(module: torch.nn.Module, tensors: dict[str, Tensor]) -> list[str
     ]
 
 
-def _load_imagenet(model: Classifier) -> str | None:
+def _load_imagenet(model: BackboneNetwork) -> str | None:
     """Load timm's weights into the backbone, or say in half a sentence why not."""
     timm = require("timm")
     hub = require("huggingface_hub")

@@ -1,0 +1,135 @@
+"""The recogniser of PU-MLC (arXiv 2306.16016): a feature vector per class, and classes that know of each other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from pumlc.errors import InputError
+from pumlc.nn.backbone import BackboneNetwork, create_backbone
+from pumlc.nn.gated_graph import GatedGraphNetwork
+from pumlc.nn.semantic_decoupling import SemanticDecoupling
+
+FEATURES = 1024
+WORD_SIZE = 300
+UNPOOLED_SIDE = 7  # what the published network has left of 448 pixels after pooling
+
+
+class ClassUnits(nn.Module):
+    """A linear unit for every class, each on a feature vector of its own.
+
+    Args:
+        classes: C.
+        features: size of the vectors.
+    """
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        self.bias = nn.Parameter(torch.empty(classes))
+        bound = features**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, features] -> [B, C]."""
+        return torch.einsum("bcf,cf->bc", x, self.weight) + self.bias
+
+    def extra_repr(self) -> str:
+        return f"classes={self.weight.shape[0]}, features={self.weight.shape[1]}"
+
+
+class PUMLC(BackboneNetwork):
+    """Images [B, 3, H, W] to logits [B, C].
+
+    backbone -> 2 x 2 mean pooling -> 1 x 1 convolution and BatchNorm -> :class:`SemanticDecoupling` s ->
+    :class:`GatedGraphNetwork` g -> tanh(fc([g; s])) -> a linear unit per class.
+
+    Maps of at most 7 x 7 positions, which is what the published network has after its pooling, are not pooled: small
+    images keep positions that the decoupling can tell apart. The last layer runs in float32 under autocast too, as that
+    of :class:`~pumlc.nn.classifier.Classifier` does.
+
+    Args:
+        backbone: a timm model with a feature map at its end: a name, as in
+            :class:`~pumlc.nn.backbone.BackboneNetwork`, where ``image_size``, ``train_all`` and ``local_global`` are
+            explained too.
+        num_classes: C.
+        words: [C, 300], a word vector per class, held as it is; without it the vectors begin as random numbers and
+            train with the rest.
+        adjacency: [C, C] of the graph, such as :func:`pumlc.nn.co_occurrence` gives; without it, the classes hear of
+            themselves alone. Both are part of the state dict.
+
+    Raises:
+        InputError: as there; or the backbone ends in something other than a map, such as the tokens of a ViT.
+        ValueError: words or adjacency have another shape.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        *,
+        image_size: int = 448,
+        train_all: bool = False,
+        local_global: bool = False,
+        words: Tensor | None = None,
+        adjacency: Tensor | None = None,
+    ) -> None:
+        for name, tensor, size in (("words", words, WORD_SIZE), ("adjacency", adjacency, num_classes)):
+            if tensor is not None and tensor.shape != (num_classes, size):
+                raise ValueError(f"{name}: got shape {list(tensor.shape)}, wanted [{num_classes}, {size}]")
+        end = _end_of_backbone(backbone, image_size)
+        super().__init__(backbone, image_size=image_size, train_all=train_all, local_global=local_global)
+        self.channels_last_map = end.channels_last
+        for name, parameter in self.backbone.named_parameters():
+            if name in end.unused:
+                parameter.requires_grad_(False)
+        self.narrow = nn.Sequential(nn.Conv2d(end.channels, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES))
+        self.words = nn.Parameter(torch.randn(num_classes, WORD_SIZE)) if words is None else _constant(words)
+        self.decoupling = SemanticDecoupling(FEATURES, WORD_SIZE)
+        self.graph = GatedGraphNetwork(torch.eye(num_classes) if adjacency is None else adjacency.float(), FEATURES)
+        self.fc = nn.Linear(2 * FEATURES, FEATURES)
+        self.head = ClassUnits(num_classes, FEATURES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.backbone.forward_features(images)
+        x = x.permute(0, 3, 1, 2) if self.channels_last_map else x
+        if min(x.shape[2:]) > UNPOOLED_SIDE:
+            x = avg_pool2d(x, 2)
+        x = self.narrow(x).flatten(2).mT  # [B, P, 1024]
+        semantic = self.decoupling(x, self.words)  # [B, C, 1024]
+        x = torch.tanh(self.fc(torch.cat([self.graph(semantic), semantic], 2)))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(x.to(self.head.weight.dtype))
+
+
+class _End(NamedTuple):
+    """What a backbone's last feature map is like, and which parameters have no part in it."""
+
+    channels: int
+    channels_last: bool  # [B, H, W, channels] by its shape, as Swin transformers have it
+    unused: frozenset[str]
+
+
+def _end_of_backbone(name: str, image_size: int) -> _End:
+    """Found by a forward and backward pass without numbers; raises InputError where the end is no feature map."""
+    with torch.device("meta"):
+        backbone = create_backbone(name, image_size)
+        images = torch.empty(2, 3, image_size, image_size)
+    x = backbone.forward_features(images)
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        raise InputError(
+            f"The backbone {name} ends in no feature map, which the full head works on: wanted a network such as a "
+            "ResNet, ConvNeXt, EfficientNet or Swin. Use --head linear, or another backbone."
+        )
+    x.sum().backward()
+    unused = frozenset(name for name, parameter in backbone.named_parameters() if parameter.grad is None)
+    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+    return _End(x.shape[3 if channels_last else 1], channels_last, unused)
+
+
+def _constant(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.float(), requires_grad=False)
