@@ -17,14 +17,17 @@ from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.evaluation import logits_of_split
 from pumlc.engine.metrics import THRESHOLD
 from pumlc.errors import InputError, MissingPackageError
+from pumlc.nn import PUMLC
+from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights, read_metadata
 
 BATCH_SIZE = 32
+HEADS = {"linear": Classifier, "full": PUMLC}
 
 
 class Recogniser(NamedTuple):
-    model: Classifier
+    model: BackboneNetwork
     class_names: list[str]
 
 
@@ -37,9 +40,10 @@ def load_recogniser(run: Path) -> Recogniser:
     try:
         names, backbone, size = (json.loads(metadata[key]) for key in ("class_names", "backbone", "image_size"))
         local_global = json.loads(metadata.get("local_global", "false"))
+        network = HEADS[json.loads(metadata.get("head", '"linear"'))]
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} was not written by train.py: its header lacks {error}.") from error
-    model = Classifier(backbone, len(names), image_size=size, train_all=True, local_global=local_global)
+    model = network(backbone, len(names), image_size=size, train_all=True, local_global=local_global)
     load_weights(model, str(path))
     return Recogniser(model.eval(), names)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pumlc.engine.config import Config
 from pumlc.engine.log import read_config
-from pumlc.engine.presets import DEFAULT_PRESET, PRESETS
+from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES
 from pumlc.errors import InputError, require
 
 # What a resumed run may change: where and how fast it runs, and how far, but nothing that its steps depend on.
@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(f"Unknown preset {name!r}.{hint} There are: {', '.join(PRESETS)}.")
-    config = _flags(arguments, PRESETS[name].config, name)
+    config = _flags(arguments, _with_recipe(arguments, PRESETS[name].config), name)
     if config.resume is not None:
         config = _resumed(arguments, Path(config.resume))
     else:
@@ -45,6 +45,17 @@ def parse(arguments: Sequence[str]) -> Config:
             config = replace(config, out=str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     config.check()
     return config
+
+
+def _with_recipe(arguments: list[str], default: Config) -> Config:
+    """The defaults after ``--recipe``, where it is there: flags that are given come on top, in any order."""
+    recipe = None
+    for argument, after in zip(arguments, [*arguments[1:], None], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag == "--recipe":
+            recipe = value if equals else after
+    # one that does not exist is for the parser to refuse
+    return replace(default, recipe=recipe, **RECIPES[recipe]) if recipe in RECIPES else default
 
 
 def _flags(arguments: list[str], default: Config, preset: str) -> Config:

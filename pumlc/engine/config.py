@@ -29,6 +29,12 @@ class Config:
     """Name of a timm model."""
     weights: str = "auto"
     """Weights to start from: auto (ImageNet where they can be had), imagenet, none, or a file."""
+    recipe: Literal["loss", "full"] = "loss"
+    """What --head, --local-global and --mixup are by default: loss is the PU loss alone, full all parts of PU-MLC."""
+    head: Literal["linear", "full"] = "linear"
+    """What follows the backbone: a linear unit per class, or semantic decoupling, graph network and units of PU-MLC."""
+    word_vectors: str | None = None
+    """Full head: file with a vector of 300 numbers per class (.npy, or text as GloVe's); by default they are learned."""
     local_global: bool = False
     """Give every spatial convolution the global branch of PU-MLC, whose weights start near zero and always train."""
     train_all: bool = False
@@ -100,6 +106,8 @@ class Config:
                 raise InputError(f"--{name.replace('_', '-')} is {value:g}, wanted {bound}.")
         if self.total_epochs < self.epochs:
             raise InputError(f"--schedule-epochs is {self.schedule_epochs}, less than the {self.epochs} epochs to run.")
+        if self.word_vectors is not None and self.head != "full":
+            raise InputError(f"--word-vectors {self.word_vectors} has no use in a {self.head} head. Add --head full.")
         if self.mixup > 0 and self.batch_size < 2:
             raise InputError(f"--mixup {self.mixup:g} needs two images to mix; --batch-size is {self.batch_size}.")
 

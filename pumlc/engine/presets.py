@@ -52,6 +52,11 @@ _COCO14 = replace(
 )
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
 
+RECIPES = {  # --recipe, and the defaults that it stands for
+    "loss": {"head": "linear", "local_global": False, "mixup": 0.0},
+    "full": {"head": "full", "local_global": True, "mixup": 1.0},
+}
+
 DEFAULT_PRESET = "demo"
 PRESETS = {
     "demo": Preset(

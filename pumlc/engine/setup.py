@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +13,17 @@ from pumlc.data import Dataset, Splits, load_splits
 from pumlc.data.augmentation import Augmentation
 from pumlc.data.dropping import keep_proportion, single_positive
 from pumlc.data.loader import EvaluationLoader, TrainLoader
+from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.errors import InputError
 from pumlc.methods.pu_mlc import PUMLC
+from pumlc.nn import PUMLC as Recogniser
+from pumlc.nn import co_occurrence
+from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
+from pumlc.nn.recogniser import WORD_SIZE
 
 
 @dataclass(frozen=True)
@@ -74,22 +80,47 @@ def use_threads(config: Config, world: World) -> int:
     return threads if world.device.type == "cuda" else max(1, threads // 2)
 
 
-def build_model(config: Config, train: Dataset, world: World) -> tuple[Classifier, str | None]:
-    """The model on its device, and a warning where its weights are not those asked for.
+class Built(NamedTuple):
+    model: BackboneNetwork
+    warning: str | None  # where its weights are not those asked for
+    notes: tuple[str, ...]  # what a person should know about it, a line each
 
-    Only the first process loads weights: the others get them when the model is wrapped.
+
+def build_model(config: Config, data: Data, world: World) -> Built:
+    """The model on its device.
+
+    Only the first process reads weights and word vectors: the others get them when the model is wrapped. A run that is
+    resumed reads neither: its checkpoint holds them.
     """
     torch.manual_seed(config.seed)
-    model = Classifier(
-        config.backbone,
-        train.num_classes,
-        image_size=config.image_size,
-        train_all=config.train_all,
-        local_global=config.local_global,
-    )
+    train = data.splits.train
+    common = {
+        "image_size": config.image_size,
+        "train_all": config.train_all,
+        "local_global": config.local_global,
+    }
+    notes = ()
+    if config.head == "linear":
+        model = Classifier(config.backbone, train.num_classes, **common)
+    else:
+        words, note = _words(config, train.class_names, world)
+        adjacency = co_occurrence(torch.from_numpy(data.observed))
+        model = Recogniser(config.backbone, train.num_classes, words=words, adjacency=adjacency, **common)
+        notes = (note,)
     weights = "none" if config.resume else config.weights
     warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))
-    return model.to(world.device, memory_format=torch.channels_last), warning
+    return Built(model.to(world.device, memory_format=torch.channels_last), warning, notes)
+
+
+def _words(config: Config, class_names: tuple[str, ...], world: World) -> tuple[torch.Tensor | None, str]:
+    """Word vectors [C, 300] and a note on them; None where they are learned."""
+    if config.word_vectors is None:
+        return None, f"words: no --word-vectors, so {WORD_SIZE} numbers per class are learned instead"
+    if config.resume is None:
+        found = world.on_main(lambda: read_word_vectors(config.word_vectors, class_names, size=WORD_SIZE))
+        if found is not None:
+            return torch.from_numpy(found.vectors), found.summary()
+    return torch.zeros(len(class_names), WORD_SIZE), f"words: those of {config.word_vectors}"
 
 
 def build_method(config: Config, world: World) -> PUMLC:

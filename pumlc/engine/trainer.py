@@ -66,9 +66,8 @@ class Trainer:
         torch.set_float32_matmul_precision("high")
 
         self.data = load_data(config, world)
-        train = self.data.splits.train
-        self.class_names = train.class_names
-        self.model, self.warning = build_model(config, train, world)
+        self.class_names = self.data.splits.train.class_names
+        self.model, self.warning, self.model_notes = build_model(config, self.data, world)
         self.loader = train_loader(config, self.data, world, threads, self.precision.images)
         self.held_out = {
             split.split: (split, evaluation_loader(config, split, world, threads, self.precision.images))
@@ -281,6 +280,7 @@ class Trainer:
             "class_names": self.class_names,
             "backbone": self.config.backbone,
             "image_size": self.config.image_size,
+            "head": self.config.head,
             "local_global": self.config.local_global,
             "weights": kind,
             "epoch": epoch,
@@ -340,9 +340,9 @@ class Trainer:
 
     def _introduce(self) -> None:
         processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
+        about = "\n".join((self.data.summary(), self.model.summary(), *self.model_notes))
         self.console.say(
-            f"{self.data.summary()}\n{self.model.summary()}\n"
-            f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
+            f"{about}\non: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
         if self.warning:
@@ -356,6 +356,8 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             images=len(self.data.splits.train),
             classes=len(self.class_names),
+            head=self.config.head,
+            notes=self.model_notes,
             local_global_convolutions=len(self.model.conversion.wrapped),
             processes=self.world.size,
             device=str(self.world.device),

@@ -65,7 +65,10 @@ class GatedGraphNetwork(nn.Module):
         """Weight and bias of fc_{1,2,3}_w, of fc_{1,2}_u, and of fc_3_u, in the dtype of h."""
         groups = ((self.fc_1_w, self.fc_2_w, self.fc_3_w), (self.fc_1_u, self.fc_2_u), (self.fc_3_u,))
         return tuple(
-            (torch.cat([layer.weight for layer in group]).to(dtype), torch.cat([layer.bias for layer in group]).to(dtype))
+            (
+                torch.cat([layer.weight for layer in group]).to(dtype),
+                torch.cat([layer.bias for layer in group]).to(dtype),
+            )
             for group in groups
         )
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from pumlc.errors import InputError, require
 from pumlc.nn.backbone import BackboneNetwork, create_backbone
 from pumlc.nn.local_global import LocalGlobalConv2d
+from pumlc.nn.published_weights import is_published, load_published
+from pumlc.nn.recogniser import PUMLC
 
 HUB_TIMEOUT = 5.0  # seconds to wait for the first answer; the hub client alone retries for a minute offline
 
@@ -23,7 +25,8 @@ def load_weights(model: BackboneNetwork, source: str, *, class_names: tuple[str,
     """Fill ``model`` in place from ``source`` and return a warning, or None when all went as asked.
 
     Args:
-        model: its backbone is filled, and its head too where ``source`` is the file of such a network.
+        model: its backbone is filled, and its head too where ``source`` is the file of such a network, or that of a
+            recogniser which the authors' code of PU-MLC saved.
         source: ``"none"`` keeps the random weights; ``"imagenet"`` loads timm's weights of this backbone;
             ``"auto"`` does so where they can be had and otherwise returns the warning; anything else is the
             path of a safetensors file or of a ``torch.save`` file.
@@ -78,12 +81,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _load_file(model: BackboneNetwork, path: Path, class_names: tuple[str, ...] | None) -> None:
     tensors = read_tensors(path)
+    if is_published(tensors):
+        _load_published(model, tensors, path)
+        return
     if "head.weight" not in tensors or not any(name.startswith("backbone.") for name in tensors):
         _fill(model.backbone, tensors, path)  # a bare backbone, maybe with its own classifier
         return
-    found = len(tensors["head.weight"])
-    if found != model.num_classes:
-        raise InputError(f"The weights {path} are for {found} classes, the data has {model.num_classes}.")
+    _check_classes(model, len(tensors["head.weight"]), path)
     saved_names = json.loads(read_metadata(path).get("class_names", "null")) if path.suffix == ".safetensors" else None
     if class_names and saved_names and list(class_names) != saved_names:
         raise InputError(
@@ -91,6 +95,21 @@ def _load_file(model: BackboneNetwork, path: Path, class_names: tuple[str, ...] 
             f"the data has {', '.join(class_names[:5])}, …."
         )
     _fill(model, tensors, path)
+
+
+def _load_published(model: BackboneNetwork, tensors: dict[str, Tensor], path: Path) -> None:
+    if not isinstance(model, PUMLC):
+        raise InputError(f"The weights {path} are those of a published recogniser. They need --head full.")
+    _check_classes(model, len(tensors["classifiers.weight"]), path)
+    try:
+        load_published(model, tensors)
+    except InputError as error:
+        raise InputError(f"The weights {path} do not fit: {error}") from error
+
+
+def _check_classes(model: BackboneNetwork, found: int, path: Path) -> None:
+    if found != model.num_classes:
+        raise InputError(f"The weights {path} are for {found} classes, the data has {model.num_classes}.")
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
