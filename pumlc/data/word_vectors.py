@@ -33,8 +33,8 @@ def read_word_vectors(path: str | os.PathLike, class_names: Sequence[str], *, si
     """A vector for each class.
 
     ``path`` is a NumPy array file (``.npy``) with a row for each class in the order of ``class_names``, or a text file
-    with a word and ``size`` numbers a line, as GloVe comes. The text is read once, line by line, and only the lines of the
-    words needed are parsed.
+    with a word and ``size`` numbers a line, as GloVe comes. The text is read once, line by line, and only the lines
+    of the words needed are parsed.
 
     Names are matched whatever their case; a word in small letters is preferred to the same one in capitals. A name of
     several words, apart by spaces, underscores or slashes, has the mean of their vectors; a word with hyphens that is

@@ -50,10 +50,10 @@ def parse(arguments: Sequence[str]) -> Config:
 def _with_recipe(arguments: list[str], default: Config) -> Config:
     """The defaults after ``--recipe``, where it is there: flags that are given come on top, in any order."""
     recipe = None
-    for argument, after in zip(arguments, [*arguments[1:], None], strict=True):
+    for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == "--recipe":
-            recipe = value if equals else after
+            recipe = value if equals else next(iter(arguments[i + 1 :]), None)
     # one that does not exist is for the parser to refuse
     return replace(default, recipe=recipe, **RECIPES[recipe]) if recipe in RECIPES else default
 

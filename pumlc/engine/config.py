@@ -34,7 +34,7 @@ class Config:
     head: Literal["linear", "full"] = "linear"
     """What follows the backbone: a linear unit per class, or semantic decoupling, graph network and units of PU-MLC."""
     word_vectors: str | None = None
-    """Full head: file with a vector of 300 numbers per class (.npy, or text as GloVe's); by default they are learned."""
+    """Full head: file with 300 numbers per class (.npy, or text as GloVe comes); by default they are learned."""
     local_global: bool = False
     """Give every spatial convolution the global branch of PU-MLC, whose weights start near zero and always train."""
     train_all: bool = False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from pumlc import nn
 from pumlc.data import Dataset, Splits, load_splits
 from pumlc.data.augmentation import Augmentation
 from pumlc.data.dropping import keep_proportion, single_positive
@@ -18,8 +19,6 @@ from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.errors import InputError
 from pumlc.methods.pu_mlc import PUMLC
-from pumlc.nn import PUMLC as Recogniser
-from pumlc.nn import co_occurrence
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
@@ -104,8 +103,8 @@ def build_model(config: Config, data: Data, world: World) -> Built:
         model = Classifier(config.backbone, train.num_classes, **common)
     else:
         words, note = _words(config, train.class_names, world)
-        adjacency = co_occurrence(torch.from_numpy(data.observed))
-        model = Recogniser(config.backbone, train.num_classes, words=words, adjacency=adjacency, **common)
+        adjacency = nn.co_occurrence(torch.from_numpy(data.observed))
+        model = nn.PUMLC(config.backbone, train.num_classes, words=words, adjacency=adjacency, **common)
         notes = (note,)
     weights = "none" if config.resume else config.weights
     warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))

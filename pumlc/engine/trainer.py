@@ -342,7 +342,8 @@ class Trainer:
         processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
         about = "\n".join((self.data.summary(), self.model.summary(), *self.model_notes))
         self.console.say(
-            f"{about}\non: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
+            f"{about}\n"
+            f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
         if self.warning:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-import torch
 from torch import Tensor, nn
 
 from pumlc.errors import InputError, require

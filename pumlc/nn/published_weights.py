@@ -1,4 +1,4 @@
-"""State dicts of the recogniser as the authors' code of PU-MLC saves them, to and from those of :class:`pumlc.nn.PUMLC`.
+"""State dicts of the recogniser as the authors' code of PU-MLC saves them, to and from :class:`pumlc.nn.PUMLC`.
 
 Their ``Backbone`` has the same tensors under other names, each in the same shape:
 

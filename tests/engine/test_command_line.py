@@ -44,6 +44,15 @@ def test_published_recipes():
         assert not config.sync_statistics
 
 
+def test_recipe_sets_defaults():
+    full = parse(["demo", "--recipe", "full"])
+    assert (full.recipe, full.head, full.local_global, full.mixup) == ("full", "full", True, 1.0)
+    some = parse(["csv", "--data", "x", "--mixup", "0.5", "--no-local-global", "--recipe=full"])
+    assert (some.head, some.local_global, some.mixup) == ("full", False, 0.5)
+    loss = parse(["csv", "--data", "x", "--recipe", "loss"])
+    assert (loss.head, loss.local_global, loss.mixup) == ("linear", False, 0.0)
+
+
 def test_epochs_alone_span_the_schedule():
     assert parse(["pumlc-coco14", "--data", "x", "--epochs", "3"]).total_epochs == 3
     assert parse(["pumlc-coco14", "--data", "x", "--epochs", "3", "--schedule-epochs", "80"]).total_epochs == 80
@@ -71,6 +80,7 @@ def test_help_has_every_sentence(capsys):
         ("--epochs 3 --schedule-epochs 2", "less than the 3 epochs"),
         ("--batch-size 1 --mixup 1", "--mixup 1 needs two images to mix; --batch-size is 1."),
         ("--mixup-beta 0", "--mixup-beta is 0, wanted at least 0.05."),
+        ("--word-vectors glove.txt", "--word-vectors glove.txt has no use in a linear head. Add --head full."),
         ("--resume nowhere", "nowhere is no run folder"),
     ],
 )
@@ -80,7 +90,7 @@ def test_bad_words(words, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("words", ["csv", "--epochs many", "--no-such-flag"])
+@pytest.mark.parametrize("words", ["csv", "--epochs many", "--no-such-flag", "--recipe half", "--recipe"])
 def test_what_tyro_refuses(words, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(words.split())

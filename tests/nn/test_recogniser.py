@@ -82,7 +82,7 @@ def test_what_trains():
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     kept = {name for name, _ in model.named_parameters()} - trained
     assert "words" in kept
-    assert all(name == "words" or name.startswith("backbone.") and "global_branch" not in name for name in kept)
+    assert all(name == "words" or (name.startswith("backbone.") and "global_branch" not in name) for name in kept)
     assert {name.split(".")[0] for name in trained} == {"backbone", "narrow", "decoupling", "graph", "fc", "head"}
     assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     learned = PUMLC("test_resnet", CLASSES, image_size=64)
