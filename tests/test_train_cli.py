@@ -98,7 +98,19 @@ def test_missing_package_is_status_2(train, picture_table, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "full"])
 def test_two_processes_train_like_one(head, train, picture_table, tmp_path):
-    shared = ["csv", "--data", picture_table, "--steps", 4, "--no-train-all", "--head", head, *TINY]
+    shared = [
+        "csv",
+        "--data",
+        picture_table,
+        "--steps",
+        4,
+        "--no-train-all",
+        "--head",
+        head,
+        "--precision",
+        "fp32",
+        *TINY,
+    ]
     alone, two = tmp_path / "alone", tmp_path / "two"
     assert train(*shared, "--batch-size", 8, "--out", alone) == 0
     arguments = [*TORCHRUN, ROOT / "train.py", *shared, "--batch-size", 4, "--out", two]

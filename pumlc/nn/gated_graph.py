@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 
 def co_occurrence(labels: Tensor) -> Tensor:
@@ -31,8 +30,7 @@ class GatedGraphNetwork(nn.Module):
         z = sigmoid(fc_1_w(a) + fc_1_u(h))      r = sigmoid(fc_2_w(a) + fc_2_u(h))
         h <- (1 - z) h + z tanh(fc_3_w(a) + fc_3_u(r h))
 
-    State-dict names of the layers are those of the published module. The layers that read the same vector are one
-    matrix product; the adjacency is broadcast over the batch.
+    State-dict names of the layers are those of the published module. The adjacency is broadcast over the batch.
 
     Args:
         adjacency: A, [C, C]; a buffer, such as :func:`co_occurrence` gives.
@@ -51,26 +49,14 @@ class GatedGraphNetwork(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, C, features] -> [B, C, features]."""
-        heard, own, own_last = self._layers(h.dtype)
         adjacency = self.adjacency.to(h.dtype)
         for _ in range(self.steps):
             a = torch.cat([adjacency @ h, adjacency.mT @ h], 2)  # [B, C, 2 features]
-            gates, candidate = linear(a, *heard).split((2 * self.features, self.features), 2)
-            z, r = torch.sigmoid(gates + linear(h, *own)).chunk(2, 2)
-            candidate = torch.tanh(candidate + linear(r * h, *own_last))
+            z = torch.sigmoid(self.fc_1_w(a) + self.fc_1_u(h))
+            r = torch.sigmoid(self.fc_2_w(a) + self.fc_2_u(h))
+            candidate = torch.tanh(self.fc_3_w(a) + self.fc_3_u(r * h))
             h = torch.lerp(h, candidate, z)
         return h
-
-    def _layers(self, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Weight and bias of fc_{1,2,3}_w, of fc_{1,2}_u, and of fc_3_u, in the dtype of h."""
-        groups = ((self.fc_1_w, self.fc_2_w, self.fc_3_w), (self.fc_1_u, self.fc_2_u), (self.fc_3_u,))
-        return tuple(
-            (
-                torch.cat([layer.weight for layer in group]).to(dtype),
-                torch.cat([layer.bias for layer in group]).to(dtype),
-            )
-            for group in groups
-        )
 
     def extra_repr(self) -> str:
         return f"classes={len(self.adjacency)}, features={self.features}, steps={self.steps}"
