@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pumlc.engine.config import Config
 from pumlc.engine.log import read_config
-from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES
+from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES, Preset
 from pumlc.errors import InputError, require
 
 # What a resumed run may change: where and how fast it runs, and how far, but nothing that its steps depend on.
@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(f"Unknown preset {name!r}.{hint} There are: {', '.join(PRESETS)}.")
-    config = _flags(arguments, _with_recipe(arguments, PRESETS[name].config), name)
+    config = _flags(arguments, _with_recipe(arguments, PRESETS[name]), name)
     if config.resume is not None:
         config = _resumed(arguments, Path(config.resume))
     else:
@@ -47,15 +47,17 @@ def parse(arguments: Sequence[str]) -> Config:
     return config
 
 
-def _with_recipe(arguments: list[str], default: Config) -> Config:
+def _with_recipe(arguments: list[str], preset: Preset) -> Config:
     """The defaults after ``--recipe``, where it is there: flags that are given come on top, in any order."""
     recipe = None
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == "--recipe":
             recipe = value if equals else next(iter(arguments[i + 1 :]), None)
-    # one that does not exist is for the parser to refuse
-    return replace(default, recipe=recipe, **RECIPES[recipe]) if recipe in RECIPES else default
+    if recipe not in RECIPES:  # for the parser to refuse, where it is there
+        return preset.config
+    lr = preset.full_lr if recipe == "full" and preset.full_lr else preset.config.lr
+    return replace(preset.config, recipe=recipe, lr=lr, **RECIPES[recipe])
 
 
 def _flags(arguments: list[str], default: Config, preset: str) -> Config:

@@ -30,7 +30,7 @@ class Config:
     weights: str = "auto"
     """Weights to start from: auto (ImageNet where they can be had), imagenet, none, or a file."""
     recipe: Literal["loss", "full"] = "loss"
-    """What --head, --local-global and --mixup are by default: loss is the PU loss alone, full all parts of PU-MLC."""
+    """Defaults of --head, --local-global, --mixup: loss is the PU loss alone, full all of PU-MLC; also of --lr."""
     head: Literal["linear", "full"] = "linear"
     """What follows the backbone: a linear unit per class, or semantic decoupling, graph network and units of PU-MLC."""
     word_vectors: str | None = None

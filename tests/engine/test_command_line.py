@@ -47,6 +47,9 @@ def test_published_recipes():
 def test_recipe_sets_defaults():
     full = parse(["demo", "--recipe", "full"])
     assert (full.recipe, full.head, full.local_global, full.mixup) == ("full", "full", True, 1.0)
+    assert full.lr < parse(["demo"]).lr == parse(["demo", "--recipe", "loss"]).lr
+    assert parse(["pumlc-coco14", "--data", "x", "--recipe", "full"]).lr == 1e-4
+    assert parse(["demo", "--lr", "1e-3", "--recipe", "full"]).lr == 1e-3
     some = parse(["csv", "--data", "x", "--mixup", "0.5", "--no-local-global", "--recipe=full"])
     assert (some.head, some.local_global, some.mixup) == ("full", False, 0.5)
     loss = parse(["csv", "--data", "x", "--recipe", "loss"])
