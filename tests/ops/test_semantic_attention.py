@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from pumlc.ops import reference, semantic_attention
 from tests.cases import DTYPES, assert_as_exact_as_eager
+from tests.native.library import SANITIZED
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -23,12 +25,18 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> torch.device:
+@pytest.fixture(params=[SANITIZED] if SANITIZED else ["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """Not the emulated GPU: there is no CUDA kernel, a GPU runs the reference."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    return torch.device(request.param)
+    if request.param in ("cpu", "cuda"):
+        yield torch.device(request.param)
+        return
+    if request.param.startswith("emulated"):
+        pytest.skip("no CUDA kernel to emulate")
+    with request.getfixturevalue("native").installed():
+        yield torch.device("cpu")
 
 
 def make_inputs(shape, dtype, device, scale=1.0) -> list[torch.Tensor]:
@@ -101,8 +109,8 @@ def test_gradcheck(device):
 
 
 @pytest.mark.parametrize("threads", [2, 7])
-def test_same_bits_on_any_number_of_threads(threads):
-    inputs = make_inputs(SHAPES["VOC"], torch.float32, "cpu")
+def test_same_bits_on_any_number_of_threads(threads, device):
+    inputs = make_inputs(SHAPES["VOC"], torch.float32, device)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
