@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,3 +114,23 @@ def assert_as_exact_as_eager(result: Tensor, eager: Tensor, truth: Tensor) -> No
     unit = eps * truth.abs().max().item()
     allowed = (2 * eager_error if eager.isfinite().all() else 0.0) + unit
     assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g} (eager PyTorch {eager_error:.3g})"
+
+
+def assert_same_bits(results: Sequence[Sequence[Tensor]]) -> None:
+    """Fails where a result, some tensors of any shape, is not the first one bit for bit."""
+    for result in results[1:]:
+        for tensor, expected in zip(result, results[0], strict=True):
+            assert torch.equal(tensor, expected)
+
+
+def assert_same_bits_on_any_number_of_threads(function: Callable[[], Sequence[Tensor]]) -> None:
+    """Fails where what a function gives, some tensors of any shape, depends on the threads that it has."""
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 7):
+            torch.set_num_threads(threads)
+            results.append(function())
+    finally:
+        torch.set_num_threads(before)
+    assert_same_bits(results)

@@ -15,11 +15,12 @@ from pumlc.engine.checkpoint import load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
-from pumlc.engine.presets import PRESETS, RECIPES
+from pumlc.engine.presets import RECIPES
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
 from pumlc.nn import PUMLC
 from pumlc.nn.pretrained import read_tensors
+from tests.engine.runs import events, tiny_run
 
 ALONE = World(torch.device("cpu"))
 
@@ -32,27 +33,8 @@ def config(picture_table: Path, tmp_path: Path) -> Config:
     words.write_text(
         "".join(f"{w} {' '.join(map(str, n))}\n" for w, n in zip(("red", "green", "blue"), numbers, strict=True))
     )
-    return dataclasses.replace(
-        PRESETS["csv"].config,
-        **RECIPES["full"],
-        recipe="full",
-        word_vectors=str(words),
-        data=str(picture_table),
-        out=str(tmp_path / "run"),
-        backbone="test_resnet",
-        image_size=64,
-        epochs=1,
-        batch_size=5,
-        log_every=1,
-        threads=1,
-        device="cpu",
-        precision="fp32",
-    )
-
-
-def events(config: Config, name: str) -> list[dict]:
-    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == name]
+    run = tiny_run(picture_table, tmp_path / "run")
+    return dataclasses.replace(run, **RECIPES["full"], recipe="full", word_vectors=str(words))
 
 
 def test_run_stops_goes_on_and_predicts(config, picture_table, tmp_path, capsys):

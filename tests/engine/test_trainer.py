@@ -18,10 +18,10 @@ from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
-from pumlc.engine.presets import PRESETS
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata, read_tensors
+from tests.engine.runs import events, tiny_run
 
 ALONE = World(torch.device("cpu"))
 
@@ -29,24 +29,7 @@ ALONE = World(torch.device("cpu"))
 @pytest.fixture
 def config(picture_table: Path, tmp_path: Path) -> Config:
     """Two epochs of five steps."""
-    return dataclasses.replace(
-        PRESETS["csv"].config,
-        data=str(picture_table),
-        out=str(tmp_path / "run"),
-        backbone="test_resnet",
-        image_size=32,
-        epochs=2,
-        batch_size=5,
-        log_every=1,
-        threads=1,
-        device="cpu",
-        precision="fp32",
-    )
-
-
-def events(config: Config, name: str) -> list[dict]:
-    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == name]
+    return dataclasses.replace(tiny_run(picture_table, tmp_path / "run"), image_size=32, epochs=2)
 
 
 def losses(config: Config) -> dict[int, float]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pumlc.ops import attention_pool, reference
-from tests.cases import DTYPES, assert_as_exact_as_eager
+from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits, assert_same_bits_on_any_number_of_threads
 from tests.feature_maps import FEATURE_MAPS
 from tests.native.library import H200
 
@@ -112,17 +112,7 @@ def test_backward_leaves_what_it_saved(device):
 @pytest.mark.parametrize("name", ["odd sides", "several chunks", "primes"])
 def test_same_input_same_bits_on_any_number_of_threads(name, device):
     x, scores = MAPS[name].features(torch.float32, device), MAPS[name].scores(torch.float32, device)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            results.append(pool_and_gradients(attention_pool, x, scores))
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits_on_any_number_of_threads(lambda: pool_and_gradients(attention_pool, x, scores))
 
 
 # One multiprocessor makes few splits of the positions, an H200 many.
@@ -135,9 +125,7 @@ def test_any_order_of_threads_gives_the_same_bits(name, gpu, emulated):
         with emulated.installed(multiprocessors=multiprocessors, shared_memory=shared_memory, order=order):
             x, scores = MAPS[name].features(torch.float32, "cpu"), MAPS[name].scores(torch.float32, "cpu")
             results.append(pool_and_gradients(attention_pool, x, scores))
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits(results)
     eager = pool_and_gradients(reference.attention_pool, x, scores)
     truth = pool_and_gradients(reference.attention_pool, x.double(), scores.double(), upstream=upstream_of(eager[0]))
     for result, like, true in zip(results[0], eager, truth, strict=True):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pumlc.ops import depthwise_conv2d, depthwise_local_global, reference
-from tests.cases import DTYPES, assert_as_exact_as_eager
+from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits, assert_same_bits_on_any_number_of_threads
 from tests.depthwise_cases import CASES, DepthwiseCase
 from tests.native.library import H200
 
@@ -123,17 +123,7 @@ def test_what_is_not_finite_stays_in_its_neighbourhood(value, channels, kernel, 
 def test_same_input_same_bits_on_any_number_of_threads(name, device):
     case = NAMED[name]
     *tensors, dy = case(torch.float32, device)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 7):
-            torch.set_num_threads(threads)
-            results.append(outputs(depthwise_local_global, tensors, dy, case.stride))
-    finally:
-        torch.set_num_threads(before)
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits_on_any_number_of_threads(lambda: outputs(depthwise_local_global, tensors, dy, case.stride))
 
 
 MAP, WEIGHT = torch.zeros(2, 6, 5, 4), torch.zeros(6, 1, 3, 3)
@@ -225,6 +215,4 @@ def test_any_order_of_threads_gives_the_same_bits(name, multiprocessors, emulate
         with emulated.installed(multiprocessors=multiprocessors, order=order):
             *tensors, dy = case(torch.float32, "cpu")
             results.append(outputs(depthwise_local_global, tensors, dy, case.stride))
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits(results)

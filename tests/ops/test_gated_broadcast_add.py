@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pumlc.ops import gated_broadcast_add, reference
-from tests.cases import DTYPES, assert_as_exact_as_eager
+from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits, assert_same_bits_on_any_number_of_threads
 from tests.feature_maps import FEATURE_MAPS, FeatureMap
 from tests.native.library import H200
 
@@ -138,17 +138,7 @@ def test_input_that_is_not_finite_gives_such_a_result(which, value, device):
 @pytest.mark.parametrize("name", ["odd sides", "several chunks", "primes"])
 def test_same_input_same_bits_on_any_number_of_threads(name, device):
     inputs = make_inputs(MAPS[name], torch.float32, device)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            results.append(sum_and_gradients(gated_broadcast_add, inputs))
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits_on_any_number_of_threads(lambda: sum_and_gradients(gated_broadcast_add, inputs))
 
 
 # One multiprocessor makes few splits of the positions, an H200 many.
@@ -161,9 +151,7 @@ def test_any_order_of_threads_gives_the_same_bits(name, gpu, emulated):
         with emulated.installed(multiprocessors=multiprocessors, shared_memory=shared_memory, order=order):
             inputs = make_inputs(MAPS[name], torch.float32, "cpu")
             results.append(sum_and_gradients(gated_broadcast_add, inputs))
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits(results)
     assert_exact(inputs, results[0])
 
 

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from pumlc.ops import mixup_consistency, reference
-from tests.cases import CASES, DTYPES, Case, assert_as_exact_as_eager
+from tests.cases import (
+    CASES,
+    DTYPES,
+    Case,
+    assert_as_exact_as_eager,
+    assert_same_bits,
+    assert_same_bits_on_any_number_of_threads,
+)
 from tests.native.library import H200
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -201,17 +208,7 @@ def test_a_loss_scale_beyond_the_dtype(dtype, device):
 @pytest.mark.parametrize("name", ["primes", "COCO"])
 def test_same_input_same_bits_on_any_number_of_threads(name, device):
     inputs = make_inputs(ALL[name], torch.float32, device)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            results.append(loss_and_gradients(mixup_consistency, *inputs))
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits_on_any_number_of_threads(lambda: loss_and_gradients(mixup_consistency, *inputs))
 
 
 # One multiprocessor has few blocks, which take several tiles each; an H200 has one for every tile.
@@ -224,9 +221,7 @@ def test_any_order_of_threads_gives_the_same_bits(name, gpu, emulated):
         with emulated.installed(multiprocessors=multiprocessors, shared_memory=shared_memory, order=order):
             inputs = make_inputs(ALL[name], torch.float32, "cpu")
             results.append(loss_and_gradients(mixup_consistency, *inputs))
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits(results)
     assert_exact(inputs, results[0])
 
 

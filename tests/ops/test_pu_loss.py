@@ -13,7 +13,13 @@ import torch
 
 from pumlc.nn import PULoss
 from pumlc.ops import pu_loss, pu_statistics, reference
-from tests.cases import CASES, DTYPES, assert_as_exact_as_eager
+from tests.cases import (
+    CASES,
+    DTYPES,
+    assert_as_exact_as_eager,
+    assert_same_bits,
+    assert_same_bits_on_any_number_of_threads,
+)
 from tests.native.library import H200
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -153,17 +159,7 @@ def test_a_loss_scale_beyond_the_dtype(dtype, device):
 
 def test_same_input_same_bits_on_any_number_of_threads(device):
     logits, labels = CASES[9](torch.float32, device)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 7):
-            torch.set_num_threads(count)
-            results.append(loss_and_gradient(pu_loss, logits, labels))
-    finally:
-        torch.set_num_threads(threads)
-    for loss, gradient in results[1:]:
-        assert torch.equal(loss, results[0][0])
-        assert torch.equal(gradient, results[0][1])
+    assert_same_bits_on_any_number_of_threads(lambda: loss_and_gradient(pu_loss, logits, labels))
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.bfloat16, torch.int64], ids=str)
@@ -284,9 +280,7 @@ def test_any_order_of_threads_gives_the_same_bits(case, gpu, emulated):
         with emulated.installed(multiprocessors=multiprocessors, shared_memory=shared_memory, order=order):
             logits, labels = case(torch.float32, "cpu")
             results.append([*loss_and_gradient(pu_loss, logits, labels), *in_phases(logits, labels, 2)])
-    for result in results[1:]:
-        for tensor, expected in zip(result, results[0], strict=True):
-            assert torch.equal(tensor, expected)
+    assert_same_bits(results)
     logits, labels = case(torch.float32, "cpu")
     eager = loss_and_gradient(reference.pu_loss, logits, labels)
     truth = loss_and_gradient(reference.pu_loss, logits.double(), labels)

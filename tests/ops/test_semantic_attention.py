@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pumlc.ops import reference, semantic_attention
-from tests.cases import DTYPES, assert_as_exact_as_eager
+from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits_on_any_number_of_threads
 from tests.native.library import SANITIZED
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -108,18 +108,9 @@ def test_gradcheck(device):
     assert torch.autograd.gradcheck(semantic_attention, inputs)
 
 
-@pytest.mark.parametrize("threads", [2, 7])
-def test_same_bits_on_any_number_of_threads(threads, device):
+def test_same_input_same_bits_on_any_number_of_threads(device):
     inputs = make_inputs(SHAPES["VOC"], torch.float32, device)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = scores_and_gradients(semantic_attention, inputs)
-        torch.set_num_threads(threads)
-        together = scores_and_gradients(semantic_attention, inputs)
-    finally:
-        torch.set_num_threads(before)
-    assert all(map(torch.equal, alone, together))
+    assert_same_bits_on_any_number_of_threads(lambda: scores_and_gradients(semantic_attention, inputs))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

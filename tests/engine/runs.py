@@ -1,0 +1,33 @@
+"""Runs small enough for a test, and what their logs say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pumlc.engine.config import Config
+from pumlc.engine.presets import PRESETS
+
+
+def tiny_run(data: Path, out: Path) -> Config:
+    """Five steps on the CPU, with the pictures of the fixture ``picture_table``."""
+    return dataclasses.replace(
+        PRESETS["csv"].config,
+        data=str(data),
+        out=str(out),
+        backbone="test_resnet",
+        image_size=64,
+        epochs=1,
+        batch_size=5,
+        log_every=1,
+        threads=1,
+        device="cpu",
+        precision="fp32",
+    )
+
+
+def events(config: Config, name: str) -> list[dict]:
+    """The events of this name in the log of a run, first to last."""
+    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
