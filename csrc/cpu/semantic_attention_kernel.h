@@ -18,13 +18,14 @@ PUMLC_INLINE math::TanhPair<Vector<A>> tanh_pair(Vector<A> x) {
     typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
     return math::tanh_pair_of<Bits>(x);
   } else {
-    math::TanhPair<Vector<A>> pairs{};
+    A values[kLanes<A>];
+    A slopes[kLanes<A>];
     for (int lane = 0; lane < kLanes<A>; ++lane) {
       const auto pair = math::tanh_pair(x[lane]);
-      pairs.value[lane] = pair.value;
-      pairs.slope[lane] = pair.slope;
+      values[lane] = pair.value;
+      slopes[lane] = pair.slope;
     }
-    return pairs;
+    return {load(values), load(slopes)};
   }
 }
 
