@@ -25,6 +25,9 @@ constexpr int kClasses = 8;
 constexpr int kDimensions = 32;
 constexpr int kThreads = kWarpSize * kClasses;
 constexpr int kWarps = kThreads / kWarpSize;
+// Blocks on a multiprocessor that registers must be left for; of double, the sums alone take those of two.
+template <typename A>
+constexpr int kGradientBlocks = sizeof(A) == 8 ? 2 : 4;
 static_assert(kRows == kWarpSize && kWarps == kClasses, "forward: a lane has a row, a warp a class");
 static_assert(kDimensions == kWarpSize && kRows % kWarps == 0, "backward: a lane has a dimension, warps equal rows");
 
@@ -57,7 +60,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const SemanticAttentio
 }
 
 template <typename S, typename A>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kGradientBlocks<A>)
     gradient_kernel(const SemanticAttentionArguments<S, A> a, int64_t splits, A* partial) {
   __shared__ A features[kRows][kDimensions];
   __shared__ A features_sum[kRows][kDimensions];
