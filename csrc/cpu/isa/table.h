@@ -17,7 +17,7 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>(), attention_pool_kernels<S, A>(), gated_broadcast_add_kernels<S, A>(),
+  return {pu_loss_kernels<S, A>(),   attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
           depthwise_kernels<S, A>(), mixup_consistency_kernels<S, A>(), semantic_attention_kernels<S, A>()};
 }
 
