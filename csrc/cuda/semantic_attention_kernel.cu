@@ -141,8 +141,14 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t words = a.classes * a.dimensions;
   if (i >= words + a.dimensions) return;
+  constexpr int64_t kGroup = 8;  // shares that are added by themselves: rounding errors grow with the number of groups
   A sum = A(0);
-  for (int64_t s = 0; s < splits; ++s) sum += partial[s * (words + a.dimensions) + i];
+  for (int64_t first = 0; first < splits; first += kGroup) {
+    const int64_t end = first + kGroup < splits ? first + kGroup : splits;
+    A group = A(0);
+    for (int64_t s = first; s < end; ++s) group += partial[s * (words + a.dimensions) + i];
+    sum += group;
+  }
   if (i < words)
     a.words_gradient[i] = sum * a.v[i % a.dimensions];
   else
