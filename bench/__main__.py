@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from bench import attention_pool, depthwise, gated_broadcast_add, mixup_consistency, pu_loss
+from bench import attention_pool, depthwise, gated_broadcast_add, mixup_consistency, pu_loss, semantic_attention
 from bench.timing import Report, results_path
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     attention_pool.run(report)
     gated_broadcast_add.run(report)
     depthwise.run(report)
+    semantic_attention.run(report)
     if report.path is not None:
         print(f"# appended to {report.path}")
 

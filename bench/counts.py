@@ -197,6 +197,41 @@ def depthwise_conv2d(shape: DepthwiseShape, number_bytes: int, passes: str) -> C
     return Counts(3 * read + 2 * written, 3 * fmas, 0, launches=3)
 
 
+class SemanticShape(NamedTuple):
+    images: int
+    positions: int
+    classes: int
+    dimensions: int
+
+    def __str__(self) -> str:
+        return f"{self.images}x{self.positions}x{self.classes}x{self.dimensions}"
+
+
+def semantic_attention(shape: SemanticShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/semantic_attention.h, with a tanh that the hardware has: a special
+    function, and the one that each pass takes for every product. What is done once per row or word is left out.
+    """
+    rows = shape.images * shape.positions
+    parameters = (shape.classes + 1) * shape.dimensions
+    products = rows * shape.classes * shape.dimensions
+    features, scores = rows * shape.dimensions, rows * shape.classes
+    moved = (features + parameters + scores) * number_bytes  # features, words and v read, the scores written
+    fmas = products * 2  # the product, to the sum
+    specials = products
+    launches = 1
+    if passes == FORWARD_AND_BACKWARD:
+        # the same and the gradient of the scores read, those of features, words and v written
+        moved += (2 * features + 2 * parameters + scores) * number_bytes
+        fmas += products * (
+            1  # the product
+            + 2  # the slope, 1 - t^2, with g
+            + 3  # to the sums of the three gradients
+        )
+        specials += products
+        launches += 1
+    return Counts(moved, fmas, specials, launches)
+
+
 OPERATORS = {
     "pu_loss": Operator(
         # the COCO recipe on one GPU, a large COCO batch, OpenImages
@@ -219,5 +254,10 @@ OPERATORS = {
             )
         ),
         depthwise_conv2d,
+    ),
+    "semantic_attention": Operator(
+        # 448 pixels: a VOC and two COCO batches
+        (SemanticShape(16, 49, 20, 512), SemanticShape(16, 49, 80, 512), SemanticShape(35, 49, 80, 512)),
+        semantic_attention,
     ),
 }

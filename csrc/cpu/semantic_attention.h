@@ -24,7 +24,8 @@ struct SemanticAttentionWork {
   // Elements of A that a range of tiles or slices needs.
   int64_t forward_scratch() const { return (kTileRows + kTileClasses + 1) * padded_dimensions(); }
   int64_t backward_scratch() const {
-    return (2 * kTileRows + kTileClasses + 2 * padded_to(arguments.classes, kTileClasses)) * kChannelUnit;
+    constexpr int64_t kDouble = sizeof(double) / sizeof(A);
+    return (2 * kTileRows + kTileClasses + (1 + kDouble) * arguments.classes) * kChannelUnit;
   }
 };
 

@@ -18,14 +18,14 @@ PUMLC_INLINE math::TanhPair<Vector<A>> tanh_pair(Vector<A> x) {
     typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
     return math::tanh_pair_of<Bits>(x);
   } else {
-    Vector<A> value = x;
-    Vector<A> slope = x;
+    A values[kLanes<A>];
+    A slopes[kLanes<A>];
     for (int lane = 0; lane < kLanes<A>; ++lane) {
       const auto pair = math::tanh_pair(x[lane]);
-      value[lane] = pair.value;
-      slope[lane] = pair.slope;
+      values[lane] = pair.value;
+      slopes[lane] = pair.slope;
     }
-    return {value, slope};
+    return {load(values), load(slopes)};
   }
 }
 
@@ -67,11 +67,11 @@ void read_columns(const S* from, int64_t stride, int64_t rows, int64_t count, A*
   }
 }
 
-// One tile of rows by classes of a slice. features, words, features_sum and words_sum have rows of kChannelUnit; to the
-// sums, of which v [kChannelUnit] is that of the gradient of v, those of the tile are added. upstream [rows, stride].
+// One tile of rows by classes of a slice. All but upstream [rows, stride] have rows of kChannelUnit; to the sums, of
+// which v [kChannelUnit] is that of the gradient of v, those of the tile are added.
 template <typename A>
 void semantic_gradients(const A* features, const A* words, const A* upstream, int64_t stride, int64_t rows,
-                        int64_t classes, A* features_sum, A* words_sum, A* v) {
+                        int64_t classes, A* features_sum, A* words_sum, double* v) {
   for (int64_t d = 0; d < kChannelUnit; d += kLanes<A>) {
     Vector<A> v_tile{};
     for (int64_t i = 0; i < rows; ++i) {
@@ -91,24 +91,25 @@ void semantic_gradients(const A* features, const A* words, const A* upstream, in
       store(to, load(to) + feature_sum);
       v_tile += v_row;
     }
-    store(v + d, load(v + d) + v_tile);
+    for (int lane = 0; lane < kLanes<A>; ++lane) v[d + lane] += v_tile[lane];
   }
 }
 
 template <typename S, typename A>
 void semantic_attention_backward(const SemanticAttentionWork<S, A>& work, int64_t first, int64_t last, A* scratch) {
   const auto& a = work.arguments;
-  A* const features = scratch;                                                     // [kTileRows, unit]
-  A* const features_sum = features + kTileRows * kChannelUnit;                     // [kTileRows, unit]
-  A* const words_tile = features_sum + kTileRows * kChannelUnit;                   // [kTileClasses, unit]
-  A* const words = words_tile + kTileClasses * kChannelUnit;                       // [C, unit]
-  A* const words_sum = words + padded_to(a.classes, kTileClasses) * kChannelUnit;  // [C, unit]
+  // the sums of many tiles in double, as those of a tile are many already
+  double* const words_sum = reinterpret_cast<double*>(scratch);                 // [C, unit]
+  A* const words = reinterpret_cast<A*>(words_sum + a.classes * kChannelUnit);  // [C, unit]
+  A* const words_tile = words + a.classes * kChannelUnit;                       // [kTileClasses, unit]
+  A* const features = words_tile + kTileClasses * kChannelUnit;                 // [kTileRows, unit]
+  A* const features_sum = features + kTileRows * kChannelUnit;                  // [kTileRows, unit]
   for (int64_t slice = first; slice < last; ++slice) {
     const int64_t d = slice * kChannelUnit;
     const int64_t count = std::min<int64_t>(kChannelUnit, a.dimensions - d);
-    A v[kChannelUnit] = {};
+    double v[kChannelUnit] = {};
     read_columns(a.words + d, a.dimensions, a.classes, count, words);
-    std::fill_n(words_sum, a.classes * kChannelUnit, A(0));
+    std::fill_n(words_sum, a.classes * kChannelUnit, 0.0);
     for (int64_t row = 0; row < a.rows(); row += kTileRows) {
       const int64_t rows = std::min(kTileRows, a.rows() - row);
       read_columns(a.features + row * a.dimensions + d, a.dimensions, rows, count, features);
@@ -127,8 +128,8 @@ void semantic_attention_backward(const SemanticAttentionWork<S, A>& work, int64_
     }
     for (int64_t c = 0; c < a.classes; ++c)
       for (int64_t j = 0; j < count; ++j)
-        a.words_gradient[c * a.dimensions + d + j] = words_sum[c * kChannelUnit + j] * a.v[d + j];
-    std::copy_n(v, count, a.v_gradient + d);
+        a.words_gradient[c * a.dimensions + d + j] = static_cast<A>(words_sum[c * kChannelUnit + j]) * a.v[d + j];
+    for (int64_t j = 0; j < count; ++j) a.v_gradient[d + j] = static_cast<A>(v[j]);
   }
 }
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 import pumlc.ops._library  # noqa: F401  (registers torch.ops.pumlc)
-from pumlc.ops import reference
 
 
 def semantic_attention(features: Tensor, words: Tensor, v: Tensor) -> Tensor:
@@ -19,9 +18,6 @@ def semantic_attention(features: Tensor, words: Tensor, v: Tensor) -> Tensor:
     Equivalent to :func:`pumlc.ops.reference.semantic_attention`, without its tensor of B C P D products, in backward
     neither: that takes the hyperbolic tangents once more, and all three gradients from each of them (the semantic
     decoupling of the recogniser, PU-MLC, arXiv 2306.16016, whose two last linear layers are one vector here).
-
-    The kernels are for the CPU alone: on another device this is the reference, whose products take B C P D numbers of
-    the dtype of features, kept for backward.
 
     The result does not depend on the number of threads; the same input gives the same bits on the same device.
 
@@ -40,8 +36,6 @@ def semantic_attention(features: Tensor, words: Tensor, v: Tensor) -> Tensor:
         TypeError: a dtype outside those above.
         RuntimeError: in backward, when a second derivative is asked for (create_graph=True).
     """
-    if features.device.type not in ("cpu", "meta"):
-        return reference.semantic_attention(features, words, v)
     return torch.ops.pumlc.semantic_attention(features, words, v)
 
 

@@ -7,8 +7,17 @@ from functools import partial
 import pytest
 import torch
 
-from bench import attention_pool, depthwise, gated_broadcast_add, local_global, mixup_consistency, providers, pu_loss
-from bench.counts import OPERATORS, DepthwiseShape, FeatureMapShape, Operator, PuLossShape
+from bench import (
+    attention_pool,
+    depthwise,
+    gated_broadcast_add,
+    local_global,
+    mixup_consistency,
+    providers,
+    pu_loss,
+    semantic_attention,
+)
+from bench.counts import OPERATORS, DepthwiseShape, FeatureMapShape, Operator, PuLossShape, SemanticShape
 from bench.timing import Report, time_in_turn
 
 CPU = torch.device("cpu")
@@ -18,6 +27,7 @@ SMALL = {
     "attention_pool": (attention_pool, FeatureMapShape(2, 16, 5, 4)),
     "gated_broadcast_add": (gated_broadcast_add, FeatureMapShape(2, 16, 5, 4)),
     "depthwise_conv2d": (depthwise, DepthwiseShape(2, 16, 7, 5, 2)),
+    "semantic_attention": (semantic_attention, SemanticShape(2, 6, 5, 20)),
 }
 
 

@@ -45,6 +45,15 @@ def test_counts_of_mixup():
     assert forward.specials == both.specials == 40 * 10
 
 
+def test_counts_of_semantic_attention():
+    """30 rows of 7, 4 words: 210 features, 28 + 7 parameters, 120 scores, 840 products."""
+    shape = counts.SemanticShape(2, 15, 4, 7)
+    forward, both = (counts.semantic_attention(shape, 2, passes) for passes in PASSES)
+    assert (forward.bytes, both.bytes) == (2 * (210 + 35 + 120), 2 * (630 + 105 + 240))
+    assert (forward.fmas, both.fmas) == (2 * 840, 8 * 840)
+    assert (forward.specials, both.specials) == (840, 1680)
+
+
 STAGE = FeatureMapShape(2, 10, 3, 5, heads=4)  # 30 positions, 300 elements, 120 scores, 80 means
 
 

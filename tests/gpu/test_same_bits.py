@@ -15,8 +15,9 @@ from pumlc.ops import (
     mixup_consistency,
     pu_loss,
     pu_statistics,
+    semantic_attention,
 )
-from tests import depthwise_cases
+from tests import depthwise_cases, semantic_cases
 from tests.cases import CASES
 from tests.feature_maps import FEATURE_MAPS, FeatureMap
 
@@ -73,12 +74,7 @@ def bits(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_same_input_same_bits(case, dtype, function: Callable, device):
     logits, labels = case(dtype, device)
-    first = function(logits, labels)
-    for run in range(1, RUNS):
-        if device.type == "cuda" and run % 2:
-            keep_busy(device)
-        for before, now in zip(first, function(logits, labels), strict=True):
-            assert torch.equal(bits(before), bits(now))
+    assert_same_bits_run_to_run(lambda: function(logits, labels), device)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +85,7 @@ def test_same_input_same_bits(case, dtype, function: Callable, device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", FEATURE_MAPS, ids=lambda case: case.name)
 def test_same_feature_map_same_bits(case, dtype, function: Callable, device):
-    first = function(case, dtype, device)
-    for run in range(1, RUNS):
-        if device.type == "cuda" and run % 2:
-            keep_busy(device)
-        for before, now in zip(first, function(case, dtype, device), strict=True):
-            assert torch.equal(bits(before), bits(now))
+    assert_same_bits_run_to_run(lambda: function(case, dtype, device), device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -107,6 +98,24 @@ def test_same_bits_of_depthwise(case, dtype, device):
         y = depthwise_local_global(*inputs, stride=case.stride)
         return y.detach(), *torch.autograd.grad(y, inputs, dy)
 
+    assert_same_bits_run_to_run(run, device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", semantic_cases.CASES, ids=lambda case: case.name)
+def test_same_bits_of_semantic_attention(case, dtype, device):
+    *tensors, upstream = case(dtype, device)
+
+    def run() -> tuple[Tensor, ...]:
+        inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+        out = semantic_attention(*inputs)
+        return out.detach(), *torch.autograd.grad(out, inputs, upstream)
+
+    assert_same_bits_run_to_run(run, device)
+
+
+def assert_same_bits_run_to_run(run: Callable[[], tuple[Tensor, ...]], device: torch.device) -> None:
+    """Runs it again and again, on a GPU every second time beside other work."""
     first = run()
     for number in range(1, RUNS):
         if device.type == "cuda" and number % 2:
