@@ -9,16 +9,17 @@ import os
 import sys
 
 from pumlc.engine import DivergedError
-from pumlc.engine.command_line import parse
+from pumlc.engine.command_line import notes, parse
 from pumlc.errors import InputError, MissingPackageError
 
 
 def main() -> int:
     try:
-        config = parse(sys.argv[1:])
+        words = sys.argv[1:]
+        config = parse(words)
         from pumlc.engine.trainer import fit  # after the words are checked: it loads everything else
 
-        return fit(config)
+        return fit(config, notes(words))
     except (InputError, MissingPackageError, DivergedError) as error:
         process = f"[process {os.environ['RANK']}] " if "RANK" in os.environ else ""
         print(f"{process}error: {error}", file=sys.stderr)

@@ -26,13 +26,13 @@ from bench.photographs import real_photographs, write_photographs
 from bench.timing import Timing, append_rows, results_path
 from pumlc.data.loader import Batch
 from pumlc.engine.distributed import World, choose_device
-from pumlc.engine.presets import PRESETS
+from pumlc.engine.presets import PRESETS, RECIPES
 from pumlc.engine.trainer import Trainer
 from pumlc.errors import InputError, MissingPackageError
 
 T = TypeVar("T")
 
-RECIPE = PRESETS["pumlc-coco14"].config
+RECIPE = dataclasses.replace(PRESETS["pumlc-coco14"].config, recipe="loss", **RECIPES["loss"])
 LARGE_BATCHES = (256, 128, 64)
 """Images per step on a GPU, tried before the recipe's batch: the first that fits is measured."""
 CLASSES, POSITIVES = 80, 2.9  # of COCO; positive labels per image

@@ -9,6 +9,7 @@ from pumlc.data.coco import annotation_file, load_coco
 from pumlc.data.csv_table import load_csv, read_csv
 from pumlc.data.dataset import Dataset, Splits
 from pumlc.data.dropping import keep_proportion, single_positive
+from pumlc.data.visual_genome import image_list_file, load_visual_genome
 from pumlc.data.voc import image_set_file, load_voc
 from pumlc.errors import InputError
 
@@ -19,13 +20,14 @@ __all__ = [
     "load_coco",
     "load_csv",
     "load_splits",
+    "load_visual_genome",
     "load_voc",
     "single_positive",
 ]
 
 
 def load_splits(
-    layout: Literal["coco", "voc", "csv"],
+    layout: Literal["coco", "voc", "vg", "csv"],
     root: str | os.PathLike,
     *,
     include_unannotated: bool = False,
@@ -33,7 +35,7 @@ def load_splits(
 ) -> Splits:
     """Read every split that is there.
 
-    COCO and VOC publish no third split: ``val`` is None, and ``test`` is val2014 or the test set, or None where
+    COCO, VOC and VG publish no third split: ``val`` is None, and ``test`` is val2014 or the test set, or None where
     its list of images is absent. A CSV table has the splits that its ``split`` column names; train is needed.
 
     Args:
@@ -52,9 +54,13 @@ def load_splits(
         train = load_voc(root, "train", difficult=difficult)
         has_test = image_set_file(root, "test").exists()
         return Splits(train, test=load_voc(root, "test", difficult=difficult) if has_test else None)
+    if layout == "vg":
+        train = load_visual_genome(root, "train")
+        has_test = image_list_file(root, "test").exists()
+        return Splits(train, test=load_visual_genome(root, "test") if has_test else None)
     if layout == "csv":
         found = read_csv(root)
         if "train" not in found:
             raise InputError(f"{root} has no row with split 'train'; it has {', '.join(found)}.")
         return Splits(found["train"], found.get("val"), found.get("test"))
-    raise InputError(f"The layout is {layout!r}; coco, voc or csv was wanted.")
+    raise InputError(f"The layout is {layout!r}; coco, voc, vg or csv was wanted.")

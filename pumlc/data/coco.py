@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_files, check_folder
+from pumlc.data.dataset import Dataset, check_files, check_folder, read_json
 from pumlc.errors import InputError, require
 
 FOLDERS = {"train": "train", "test": "val"}  # the published test labels are those of the val images
@@ -65,14 +64,7 @@ def load_coco(root: str | os.PathLike, split: str, *, year: str = "2014", includ
 
 def _index(source: Path) -> Any:
     """The checked content of an annotation file as a ``pycocotools.coco.COCO``, without what that prints."""
-    try:
-        content = json.loads(source.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"The annotation file {source} does not exist.") from error
-    except OSError as error:
-        raise InputError(f"The annotation file {source} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{source} is not a JSON file: {error}.") from error
+    content = read_json(source)
     _check(content, source)
     coco = require("pycocotools.coco", "pycocotools").COCO()
     coco.dataset = content

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +85,29 @@ def check_folder(path: str | os.PathLike, purpose: str) -> None:
     if not os.path.isdir(path):
         found = "is a file" if os.path.exists(path) else "does not exist"
         raise InputError(f"{path} {found}; the folder {purpose} was wanted there.")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold something, without blanks around it; raises InputError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"The file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The file {path} cannot be read: {error}.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """What an annotation file in JSON holds; raises InputError."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"The annotation file {path} does not exist.") from error
+    except OSError as error:
+        raise InputError(f"The annotation file {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a JSON file: {error}.") from error
 
 
 def check_files(paths: Iterable[str], source: str | os.PathLike) -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_files, check_folder
+from pumlc.data.dataset import Dataset, check_files, check_folder, read_lines
 from pumlc.errors import InputError
 
 IMAGE_SETS = {"train": "trainval", "test": "test"}
@@ -52,7 +52,7 @@ def load_voc(
     folder, source = _devkit(root, year), image_set_file(root, split, year)
     for part in ("JPEGImages", "Annotations"):
         check_folder(folder / part, f"of the VOC data set with its {part}")
-    identifiers = [line.strip() for line in _read(source).splitlines() if line.strip()]
+    identifiers = read_lines(source)
     if not identifiers:
         raise InputError(f"{source} lists no images; at least one was wanted.")
     if len(set(identifiers)) != len(identifiers):
@@ -88,20 +88,9 @@ def _devkit(root: str | os.PathLike, year: str) -> Path:
     )
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"The file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The file {path} cannot be read: {error}.") from error
-
-
 def _class_names(folder: Path) -> tuple[str, ...]:
     source = folder / "classes.txt"
-    if not source.exists():
-        return CLASS_NAMES
-    return tuple(line.strip() for line in _read(source).splitlines() if line.strip())
+    return tuple(read_lines(source)) if source.exists() else CLASS_NAMES
 
 
 def _objects(path: Path) -> list[tuple[str, bool]]:

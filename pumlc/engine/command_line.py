@@ -1,4 +1,4 @@
-"""The command line of training: ``[preset] --flags``, or ``--resume RUN --flags``."""
+"""The command line of training: ``[preset] --flags``, ``--resume RUN --flags``, or one of the published code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from pumlc.engine import published_command_line
 from pumlc.engine.config import Config
 from pumlc.engine.log import read_config
 from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES, Preset
@@ -22,19 +23,15 @@ def parse(arguments: Sequence[str]) -> Config:
 
     ``--epochs`` alone means a schedule over that many epochs, all of which run, also where the preset stops
     early. With ``--resume`` the settings are those of the run, changed by the flags in FREE_ON_RESUME; there
-    ``--epochs`` may also be moved within the schedule that the run began with.
+    ``--epochs`` may also be moved within the schedule that the run began with. The flags of the published code of
+    PU-MLC stand for a preset: other flags come on top.
 
     Raises:
         InputError: an unknown preset, a value out of range, or a change that a resumed run does not allow.
         SystemExit: for ``--help`` (status 0) and for flags that do not parse (status 2).
     """
-    arguments = list(arguments)
-    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else DEFAULT_PRESET
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"Unknown preset {name!r}.{hint} There are: {', '.join(PRESETS)}.")
-    config = _flags(arguments, _with_recipe(arguments, PRESETS[name]), name)
+    name, preset, arguments = _start(list(arguments))
+    config = _flags(arguments, _with_recipe(arguments, preset), name)
     if config.resume is not None:
         config = _resumed(arguments, Path(config.resume))
     else:
@@ -45,6 +42,23 @@ def parse(arguments: Sequence[str]) -> Config:
             config = replace(config, out=str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     config.check()
     return config
+
+
+def notes(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Sentences on how ``arguments``, which :func:`parse` took, were read: for the log of the run."""
+    return published_command_line.notes(arguments) if published_command_line.is_published(arguments) else ()
+
+
+def _start(arguments: list[str]) -> tuple[str, Preset, list[str]]:
+    """What the run begins with: the name of a preset, its settings, and the words that come on top."""
+    if published_command_line.is_published(arguments):
+        return published_command_line.translate(arguments)
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else DEFAULT_PRESET
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"Unknown preset {name!r}.{hint} There are: {', '.join(PRESETS)}.")
+    return name, PRESETS[name], arguments
 
 
 def _with_recipe(arguments: list[str], preset: Preset) -> Config:

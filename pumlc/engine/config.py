@@ -14,7 +14,7 @@ class Config:
 
     data: str
     """Folder of the data set (for csv also the table itself)."""
-    layout: Literal["demo", "coco", "voc", "csv"]
+    layout: Literal["demo", "coco", "voc", "vg", "csv"]
     """How that folder is laid out; demo is a COCO folder that is drawn there if it is absent."""
     prob: float = 1.0
     """Share of the training labels that is kept, each entry drawn independently; the rest becomes unknown."""
@@ -24,6 +24,8 @@ class Config:
     """COCO: use the images without any object too."""
     difficult: Literal["unknown", "negative"] = "unknown"
     """VOC: what a class is in an image where all its objects are marked difficult."""
+    num_classes: int | None = None
+    """Number of classes that the data set must have; by default what it has."""
 
     backbone: str = "resnet101"
     """Name of a timm model."""
@@ -40,7 +42,9 @@ class Config:
     train_all: bool = False
     """Train every layer, BatchNorm statistics included, instead of the last stage and the head."""
     image_size: int = 448
-    """Side of the input in pixels; the scale and the crops of the augmentation follow it."""
+    """Side of the input in pixels."""
+    scale_size: int | None = None
+    """Side of the square that crops are cut from, in pixels, crops following; by default 512/448 of --image-size."""
 
     epochs: int = 20
     """Epochs to run."""
@@ -60,6 +64,8 @@ class Config:
     """Clip the gradient to this norm; by default not at all."""
     ema_decay: float = 0.9997
     """Decay of the moving average of the weights, 0 for none."""
+    ema_warmup: bool = True
+    """Begin with a lower decay, so that the average of a short run forgets the weights that it began with."""
 
     alpha: float = 1.0
     """Temperature of a class per standard deviation of its logits."""
@@ -75,6 +81,9 @@ class Config:
     """Hold the target of the mixup regulariser constant instead of training it too, as published."""
     sync_statistics: bool = True
     """Take the loss statistics over all processes, so that their number does not change the result."""
+
+    published_evaluation: bool = False
+    """Also report the highest test mAP, CF1 and OF1 over thresholds, epochs and weights, as the paper's code does."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
@@ -115,7 +124,9 @@ class Config:
 _INF = float("inf")
 _RANGES = (  # field, lowest, highest
     ("prob", 0.0, 1.0),
+    ("num_classes", 1, _INF),
     ("image_size", 32, _INF),
+    ("scale_size", 32, _INF),
     ("epochs", 1, _INF),
     ("steps", 1, _INF),
     ("batch_size", 1, _INF),

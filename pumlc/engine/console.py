@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pumlc.engine.metrics import Scores
-from pumlc.engine.monitor import Window
+from pumlc.engine.monitor import Speed, Window, speed
 from pumlc.errors import require
 
 
@@ -45,14 +45,16 @@ class Console:
         eta: float,
     ) -> None:
         """One line for epoch ``number``; ``eta`` in seconds."""
-        images = sum(window.images for window in windows)
-        loss = sum(window.loss * window.images for window in windows) / images
-        rate = images / sum(window.seconds for window in windows)
+        loss = sum(window.loss * window.images for window in windows) / sum(window.images for window in windows)
+        rate, wait = speed(windows)
         held_out = "  nothing held out" if split is None else f"  {split} mAP {scores['model'].mean_ap:5.2f}"
         if "ema" in scores:
             held_out += f" (EMA {scores['ema'].mean_ap:5.2f})"
         width = len(str(last))
-        self.say(f"epoch {number:{width}}/{last}  loss {loss:8.4f}  {rate:6.1f} img/s{held_out}  ETA {clock(eta)}")
+        self.say(
+            f"epoch {number:{width}}/{last}  loss {loss:8.4f}  {rate:6.1f} img/s, {wait:3.0%} waiting for data"
+            f"{held_out}  ETA {clock(eta)}"
+        )
 
     def stopped(self, run: Path) -> None:
         self.say(f"Stopped; everything is saved. Go on with:\n  python train.py --resume {shlex.quote(str(run))}")
@@ -63,7 +65,7 @@ class Console:
         kind: str,
         chosen: Scores | None,
         last: Scores | None,
-        rate: float,
+        pace: Speed,
         seconds: float,
         warning: str | None,
     ) -> None:
@@ -77,7 +79,10 @@ class Console:
             if chosen.left_out:
                 text += f"; {chosen.left_out} classes without positives left out"
             self.say(text)
-        self.say(f"{rate:.1f} img/s in training, {clock(seconds)} in all")
+        self.say(
+            f"{pace.images_per_second:.1f} img/s in training, of which {pace.wait:.1%} of the time waiting for data; "
+            f"{clock(seconds)} in all"
+        )
         if warning:
             self.say(warning)
 

@@ -14,12 +14,13 @@ from pumlc.nn.backbone import BackboneNetwork
 class MovingAverage:
     """Exponential moving average of what training changes: the trainable tensors and moving BatchNorm buffers.
 
-    avg ← d·avg + (1-d)·value with d = min(decay, (1+t)/(10+t)) after t updates, so that the random start is
-    forgotten in a short run. A few kernels per update, however many tensors there are.
+    avg ← d·avg + (1-d)·value, d = decay. With ``warmup``, d = min(decay, (1+t)/(10+t)) after t updates, so that the
+    random start is forgotten in a short run. A few kernels per update, however many tensors there are.
     """
 
-    def __init__(self, model: BackboneNetwork, decay: float) -> None:
+    def __init__(self, model: BackboneNetwork, decay: float, *, warmup: bool = True) -> None:
         self.decay = decay
+        self.warmup = warmup
         self.updates = 0
         self._live = [p for p in model.parameters() if p.requires_grad]
         self._parameters = len(self._live)
@@ -28,7 +29,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         torch._foreach_lerp_(self._average, self._live, 1 - decay)
         self.updates += 1
 

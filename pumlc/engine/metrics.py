@@ -51,14 +51,22 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
 
     ranked = torch.tensor([value is not None for value in average_precision])
     values = [value for value in average_precision if value is not None]
-    chosen, y = probability[:, ranked] > THRESHOLD, labels[:, ranked]
-    true = (chosen & (y == 1)).sum(0).double()
-    predicted = (chosen & (y != 0)).sum(0).double()
-    positive = (y == 1).sum(0).double()
+    cf1, of1 = f1(probability[:, ranked] > THRESHOLD, labels[:, ranked])
+    mean = sum(values) / len(values) if values else float("nan")
+    return Scores(mean, cf1, of1, len(average_precision) - len(values), average_precision)
+
+
+def f1(chosen: Tensor, labels: Tensor) -> tuple[float, float]:
+    """CF1 and OF1 in percent of the entries ``chosen``, bool [N, C], by ``labels`` as in :func:`score`.
+
+    Every class must have a positive.
+    """
+    true = (chosen & (labels == 1)).sum(0).double()
+    predicted = (chosen & (labels != 0)).sum(0).double()
+    positive = (labels == 1).sum(0).double()
     cf1 = _harmonic_mean((true / predicted.clamp(min=1)).mean(), (true / positive).mean())
     of1 = _harmonic_mean(true.sum() / predicted.sum().clamp(min=1), true.sum() / positive.sum())
-    mean = sum(values) / len(values) if values else float("nan")
-    return Scores(mean, 100 * cf1, 100 * of1, len(average_precision) - len(values), average_precision)
+    return 100 * cf1, 100 * of1
 
 
 def _harmonic_mean(a: Tensor, b: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,20 @@ class Window(NamedTuple):
     stop: bool  # some process was asked to stop
     bad_step: int | None  # first step whose loss was not finite on any process
     parts: dict[str, float]  # of the loss, means as that is
+
+
+class Speed(NamedTuple):
+    """Of several windows together."""
+
+    images_per_second: float
+    wait: float  # share of the time that the loop spent waiting for batches
+
+
+def speed(windows: Sequence[Window]) -> Speed:
+    """How fast the steps of these windows were; of none, 0."""
+    seconds = max(sum(window.seconds for window in windows), 1e-9)
+    waited = sum(window.wait * window.seconds for window in windows)
+    return Speed(sum(window.images for window in windows) / seconds, waited / seconds)
 
 
 _NEVER = 2**62

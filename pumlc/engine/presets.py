@@ -32,6 +32,11 @@ _SCRATCH = Config(
 # mAP of 38 at 2e-3, of 78 at 3e-4 (single runs, and the test split that the rate was chosen on).
 _FULL_LR = 3e-4
 
+RECIPES = {  # --recipe, and the defaults that it stands for
+    "loss": {"head": "linear", "local_global": False, "mixup": 0.0},
+    "full": {"head": "full", "local_global": True, "mixup": 1.0},
+}
+
 # The recipes of the PU-MLC paper at 10 % of the labels. The schedule spans 80 epochs and is cut short.
 _PUBLISHED = Config(
     data="",
@@ -39,10 +44,14 @@ _PUBLISHED = Config(
     prob=0.1,
     backbone="resnet101",
     weights="auto",
+    recipe="full",
+    **RECIPES["full"],
+    mixup_beta=0.3,
     image_size=448,
     schedule_epochs=80,
     weight_decay=1e-4,
     pct_start=0.2,
+    ema_warmup=False,
     sync_statistics=False,
 )
 _COCO14 = replace(
@@ -56,11 +65,6 @@ _COCO14 = replace(
     gamma=0.55,
 )
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
-
-RECIPES = {  # --recipe, and the defaults that it stands for
-    "loss": {"head": "linear", "local_global": False, "mixup": 0.0},
-    "full": {"head": "full", "local_global": True, "mixup": 1.0},
-}
 
 DEFAULT_PRESET = "demo"
 PRESETS = {

@@ -11,7 +11,7 @@ import torch
 
 from pumlc import nn
 from pumlc.data import Dataset, Splits, load_splits
-from pumlc.data.augmentation import Augmentation
+from pumlc.data.augmentation import CROPS_512, CROPS_640, Augmentation
 from pumlc.data.dropping import keep_proportion, single_positive
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.word_vectors import read_word_vectors
@@ -56,6 +56,11 @@ def load_data(config: Config, world: World) -> Data:
         include_unannotated=config.include_unannotated,
         difficult=config.difficult,
     )
+    if config.num_classes not in (None, splits.train.num_classes):
+        raise InputError(
+            f"--num-classes is {config.num_classes}, but {splits.train.name} in {config.data} has "
+            f"{splits.train.num_classes} classes. Leave the flag away, or give the data set that it was meant for."
+        )
     labels = splits.train.labels
     if config.single_positive:
         observed = single_positive(labels, seed=config.seed)
@@ -140,7 +145,11 @@ def train_loader(config: Config, data: Data, world: World, threads: int, dtype: 
         data.splits.train.paths,
         data.observed,
         batch_size=config.batch_size,
-        augmentation=Augmentation(image_size=config.image_size),
+        augmentation=Augmentation(
+            image_size=config.image_size,
+            scale=config.scale_size,
+            crops=CROPS_640 if config.scale_size == 640 else CROPS_512,
+        ),
         device=world.device,
         rank=world.rank,
         world_size=world.size,

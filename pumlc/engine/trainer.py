@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,26 @@ from pumlc.engine.config import Config
 from pumlc.engine.console import Console
 from pumlc.engine.distributed import World, join, random_states, restore_random_state
 from pumlc.engine.ema import MovingAverage
-from pumlc.engine.evaluation import logits_of_split
+from pumlc.engine.evaluator import Evaluator
 from pumlc.engine.interrupt import StopRequest
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
-from pumlc.engine.metrics import Scores, score
-from pumlc.engine.monitor import Monitor, Window
+from pumlc.engine.metrics import Scores
+from pumlc.engine.monitor import Monitor, Speed, Window, speed
 from pumlc.engine.precision import choose_precision
+from pumlc.engine.published_evaluation import NAME
 from pumlc.engine.schedule import OneCycle, fused_adam
-from pumlc.engine.setup import build_method, build_model, evaluation_loader, load_data, train_loader, use_threads
+from pumlc.engine.setup import build_method, build_model, load_data, train_loader, use_threads
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_tensors
 
 FINISHED, INTERRUPTED = 0, 130  # exit statuses
 
 
-def fit(config: Config) -> int:
+def fit(config: Config, notes: Sequence[str] = ()) -> int:
     """Train as ``config`` says, alone or as one process of a torchrun job.
+
+    Args:
+        notes: on how the settings came about, for the log and the console.
 
     Returns:
         0 for a finished run, 130 for one that was asked to stop and can be resumed.
@@ -42,12 +47,12 @@ def fit(config: Config) -> int:
         DivergedError: a loss or a score is not finite.
     """
     with join(config.device) as world:
-        return run_in(world, config)
+        return run_in(world, config, notes)
 
 
-def run_in(world: World, config: Config) -> int:
+def run_in(world: World, config: Config, notes: Sequence[str] = ()) -> int:
     """`fit` among these processes; nothing of the trainer is left when it returns, so that they can part."""
-    trainer = Trainer(config, world)
+    trainer = Trainer(config, world, notes)
     with trainer.request:
         return trainer.run()
 
@@ -55,7 +60,7 @@ def run_in(world: World, config: Config) -> int:
 class Trainer:
     """One run. ``step`` counts optimiser steps; the epoch and the place in it follow from that number alone."""
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, notes: Sequence[str] = ()) -> None:
         self.config, self.world = config, world
         self.request = StopRequest()
         self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
@@ -67,20 +72,19 @@ class Trainer:
 
         self.data = load_data(config, world)
         self.class_names = self.data.splits.train.class_names
-        self.model, self.warning, self.model_notes = build_model(config, self.data, world)
+        self.model, self.warning, model_notes = build_model(config, self.data, world)
+        self.notes = (*notes, *model_notes)
         self.loader = train_loader(config, self.data, world, threads, self.precision.images)
-        self.held_out = {
-            split.split: (split, evaluation_loader(config, split, world, threads, self.precision.images))
-            for split in (self.data.splits.val, self.data.splits.test)
-            if split is not None
-        }
+        self.evaluator = Evaluator(config, self.data, world, threads, self.precision, self.console)
         self.steps_per_epoch = len(self.loader)
         self.last_step = config.epochs * self.steps_per_epoch
         if config.steps is not None:
             self.last_step = min(self.last_step, config.steps)
 
         self.wrapped = world.wrap(self.model)
-        self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self.average = None
+        if config.ema_decay > 0:
+            self.average = MovingAverage(self.model, config.ema_decay, warmup=config.ema_warmup)
         self.optimizer = fused_adam(self.model.parameters(), config.lr, config.weight_decay)
         self.schedule = OneCycle(config.lr, config.total_epochs * self.steps_per_epoch, config.pct_start)
         self.method = build_method(config, world)
@@ -96,14 +100,14 @@ class Trainer:
 
     def run(self) -> int:
         """Train to the last step and evaluate; the exit status."""
-        start, images, training_seconds = time.perf_counter(), 0, 0.0
+        start = time.perf_counter()
+        all_windows: list[Window] = []
         self._introduce()
         scores: dict[str, Scores] | None = None
         while self.step < self.last_step:
             epoch, first_step, epoch_start = self.step // self.steps_per_epoch, self.step, time.perf_counter()
             windows = self._train_epoch(epoch)
-            images += sum(window.images for window in windows)
-            training_seconds += sum(window.seconds for window in windows)
+            all_windows += windows
             stopping = windows[-1].stop and self.step < self.last_step
             self._share_buffers()
             if stopping and self.step % self.steps_per_epoch:
@@ -112,12 +116,12 @@ class Trainer:
             scores = self._evaluate_epoch()
             self._save()
             eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
-            self.console.epoch(epoch + 1, self.config.epochs, windows, self.selection_split, scores, eta)
+            self.console.epoch(epoch + 1, self.config.epochs, windows, self.evaluator.selection_split, scores, eta)
             if stopping:
                 return self._stop()
         if scores is None:  # resumed after the last step
             scores = self._evaluate_epoch()
-        self._finish(scores, images / max(training_seconds, 1e-9), time.perf_counter() - start)
+        self._finish(scores, speed(all_windows), time.perf_counter() - start)
         return FINISHED
 
     # Steps
@@ -207,11 +211,6 @@ class Trainer:
     # Evaluation
 
     @property
-    def selection_split(self) -> str | None:
-        """The split that is evaluated after every epoch: val, else test, else none."""
-        return next(iter(self.held_out), None)
-
-    @property
     def epoch_of_last_step(self) -> int:
         """Epoch of the newest step, counted from 1."""
         return (self.step - 1) // self.steps_per_epoch + 1
@@ -222,7 +221,7 @@ class Trainer:
 
     def _evaluate_epoch(self) -> dict[str, Scores]:
         """Evaluate, and keep the weights: the best on val, or the last ones where nothing may be selected on."""
-        split, epoch = self.selection_split, self.epoch_of_last_step
+        split, epoch = self.evaluator.selection_split, self.epoch_of_last_step
         if split is None:
             self._save_weights(self.final_weights, epoch)
             return {}
@@ -230,6 +229,8 @@ class Trainer:
         if split != "val":
             self._save_weights(self.final_weights, epoch)
             return scores
+        if self.evaluator.maxima is not None:
+            self._evaluate("test", epoch)
         kind = max(scores, key=lambda kind: scores[kind].mean_ap)
         if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
             self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
@@ -238,34 +239,10 @@ class Trainer:
 
     def _evaluate(self, split: str, epoch: int, *, best: bool = False) -> dict[str, Scores]:
         """Scores by kind of weights, "model" and "ema"; ``best``: the model holds the best weights, read back."""
-        start = time.perf_counter()
-        dataset, loader = self.held_out[split]
-        average = None if best else self.average
-        with self.console.bar(f"evaluate {split}", len(loader)) as bar:
-            logits = logits_of_split(
-                self.model, loader, self.world, average=average, autocast=self.precision.autocast, tick=bar.update
-            )
-        labels = torch.from_numpy(dataset.labels)
-        scores = {kind: score(values, labels) for kind, values in logits.items()}
-        model, ema = scores["model"], scores.get("ema")
-        self.log.event(
-            "eval",
-            epoch=epoch,
-            step=self.step,
-            split=split,
-            weights="best" if best else "last",
-            mAP=model.mean_ap,
-            mAP_ema=ema and ema.mean_ap,
-            CF1=model.cf1,
-            CF1_ema=ema and ema.cf1,
-            OF1=model.of1,
-            OF1_ema=ema and ema.of1,
-            classes_without_positives=model.left_out,
-            AP=dict(zip(self.class_names, model.ap, strict=True)),
-            AP_ema=ema and dict(zip(self.class_names, ema.ap, strict=True)),
-            seconds=round(time.perf_counter() - start, 3),
+        average, weights = (None, "best") if best else (self.average, "last")
+        return self.evaluator.evaluate(
+            split, self.model, average, self.log, epoch=epoch, step=self.step, weights=weights
         )
-        return scores
 
     # Disk
 
@@ -302,6 +279,7 @@ class Trainer:
             "steps_per_epoch": self.steps_per_epoch,
             "class_names": list(self.class_names),
             "best": self.best,
+            "maxima": self.evaluator.maxima and self.evaluator.maxima.values,
             "model": self.model.state_dict(),
             "average": self.average and self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -334,13 +312,15 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.step, self.best = state["step"], state["best"]
+        if self.evaluator.maxima is not None:
+            self.evaluator.maxima.values = state["maxima"]
         restore_random_state(self.world, state["random"])
 
     # Beginning and end
 
     def _introduce(self) -> None:
         processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
-        about = "\n".join((self.data.summary(), self.model.summary(), *self.model_notes))
+        about = "\n".join((self.data.summary(), self.model.summary(), *self.notes))
         self.console.say(
             f"{about}\n"
             f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
@@ -358,7 +338,7 @@ class Trainer:
             images=len(self.data.splits.train),
             classes=len(self.class_names),
             head=self.config.head,
-            notes=self.model_notes,
+            notes=self.notes,
             local_global_convolutions=len(self.model.conversion.wrapped),
             processes=self.world.size,
             device=str(self.world.device),
@@ -371,17 +351,18 @@ class Trainer:
         self.console.stopped(self.run_folder)
         return INTERRUPTED
 
-    def _finish(self, last: dict[str, Scores], rate: float, seconds: float) -> None:
+    def _finish(self, last: dict[str, Scores], pace: Speed, seconds: float) -> None:
         """Report on the test split where there is one: with the best weights on val, and with the last ones."""
-        split, kind = self.selection_split, self.final_weights
+        split, kind = self.evaluator.selection_split, self.final_weights
         last_scores = chosen = last.get(self.final_weights)
         if split == "val":
             kind = f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
-            if "test" in self.held_out:
+            if "test" in self.evaluator:
                 split = "test"
                 last_scores = self._evaluate(split, self.epoch_of_last_step)[self.final_weights]
             self._load_best()
             chosen = self._evaluate(split, self.best["epoch"], best=True)["model"]
+        maxima = self.evaluator.maxima
         self.log.event(
             "end",
             split=split,
@@ -392,13 +373,14 @@ class Trainer:
             OF1=chosen and chosen.of1,
             classes_without_positives=chosen and chosen.left_out,
             best_on_val=self.best,
-            images_per_second=round(rate, 2),
+            images_per_second=round(pace.images_per_second, 2),
+            data_wait=round(pace.wait, 4),
             seconds=round(seconds, 2),
             step=self.step,
+            **({} if maxima is None else {NAME: maxima.values}),
         )
         self.log.close()
-        self.console.finished(split, kind, chosen, last_scores, rate, seconds, self.warning)
-        example = next(
-            (str(self.held_out[name][0].paths[0]) for name in ("test", "val") if name in self.held_out), None
-        )
-        self.console.next_steps(self.run_folder, example)
+        self.console.finished(split, kind, chosen, last_scores, pace, seconds, self.warning)
+        if maxima is not None:
+            self.console.say(maxima.summary())
+        self.console.next_steps(self.run_folder, self.evaluator.example)

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from pumlc.engine.command_line import parse
+from pumlc.data.augmentation import Augmentation
+from pumlc.engine.command_line import notes, parse
 from pumlc.engine.config import Config
 from pumlc.engine.presets import PRESETS
 from pumlc.errors import InputError
@@ -40,20 +41,29 @@ def test_published_recipes():
     assert (voc.epochs, voc.total_epochs, voc.prob, voc.layout) == (56, 80, 0.1, "voc")
     for config in (coco, voc):
         assert (config.backbone, config.weight_decay, config.pct_start) == ("resnet101", 1e-4, 0.2)
-        assert not config.train_all
-        assert not config.sync_statistics
+        assert (config.head, config.local_global, config.mixup, config.mixup_beta) == ("full", True, 1.0, 0.3)
+        for switch in ("train_all", "sync_statistics", "detach_target", "ema_warmup", "published_evaluation"):
+            assert getattr(config, switch) is False
+        augmentation = Augmentation(config.image_size, config.scale_size)
+        assert (augmentation.scale_size, augmentation.crop_sizes) == (512, (512, 448, 384, 320, 256))
 
 
 def test_recipe_sets_defaults():
     full = parse(["demo", "--recipe", "full"])
     assert (full.recipe, full.head, full.local_global, full.mixup) == ("full", "full", True, 1.0)
     assert full.lr < parse(["demo"]).lr == parse(["demo", "--recipe", "loss"]).lr
-    assert parse(["pumlc-coco14", "--data", "x", "--recipe", "full"]).lr == 1e-4
+    coco = parse(["pumlc-coco14", "--data", "x", "--recipe", "loss"])
+    assert (coco.recipe, coco.head, coco.local_global, coco.mixup, coco.lr) == ("loss", "linear", False, 0.0, 1e-4)
     assert parse(["demo", "--lr", "1e-3", "--recipe", "full"]).lr == 1e-3
     some = parse(["csv", "--data", "x", "--mixup", "0.5", "--no-local-global", "--recipe=full"])
     assert (some.head, some.local_global, some.mixup) == ("full", False, 0.5)
     loss = parse(["csv", "--data", "x", "--recipe", "loss"])
     assert (loss.head, loss.local_global, loss.mixup) == ("linear", False, 0.0)
+
+
+def test_only_the_published_code_s_words_have_notes():
+    assert notes(["csv", "--data", "x", "--epochs", "3"]) == ()
+    assert len(notes(["folder", "--dataset=VOC2007", "--topK=1"])) == 1
 
 
 def test_epochs_alone_span_the_schedule():

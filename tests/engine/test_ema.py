@@ -30,6 +30,15 @@ def test_arithmetic(model):
     assert model.head.bias.tolist() == [2.0, 2.0, 2.0]
 
 
+def test_without_warmup_the_decay_is_constant(model):
+    average = MovingAverage(model, decay=0.9, warmup=False)
+    start = average._average[-1 - len(model.moving_buffers())].clone()
+    model.head.bias.data.fill_(1.0)
+    average.update()
+    with average.applied():
+        torch.testing.assert_close(model.head.bias.data, 0.9 * start + 0.1)
+
+
 def test_applied_is_undone_after_an_error(model):
     average = MovingAverage(model, decay=0.9)
     pointers = [p.data_ptr() for p in model.parameters()]

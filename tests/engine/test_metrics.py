@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pumlc.engine import DivergedError
-from pumlc.engine.metrics import score
+from pumlc.engine.metrics import f1, score
 
 
 def test_by_hand():
@@ -49,6 +49,16 @@ def test_large_logits_do_not_tie():
     logits = torch.tensor([[20.0], [19.0], [18.0]])  # all 1.0 after a sigmoid in float32
     labels = torch.tensor([[1], [-1], [-1]], dtype=torch.int8)
     assert score(logits, labels).mean_ap == 100.0
+
+
+def test_f1_of_what_is_chosen():
+    labels = torch.tensor([[1, 1], [1, -1], [-1, 0]], dtype=torch.int8)
+    chosen = torch.tensor([[True, False], [True, True], [True, True]])
+    # class 0: two of three are true, of two; class 1: none of one that is known, of one
+    precision, recall = (2 / 3 + 0) / 2, (1 + 0) / 2
+    assert f1(chosen, labels)[0] == pytest.approx(100 * 2 * precision * recall / (precision + recall))
+    assert f1(chosen, labels)[1] == pytest.approx(100 * 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3))
+    assert f1(torch.zeros_like(chosen), labels) == (0.0, 0.0)
 
 
 def test_not_finite():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pumlc.engine.distributed import World
-from pumlc.engine.monitor import Monitor
+from pumlc.engine.monitor import Monitor, Window, speed
 from pumlc.methods import Step
 
 LABELS = torch.tensor([[1, 0]], dtype=torch.int8)
@@ -54,3 +54,11 @@ def test_first_bad_batch_is_kept(bad):
     logits, labels = monitor.bad_batch()
     assert logits.tolist() == [[7.0, 8.0]]
     assert torch.equal(labels, LABELS + 1)
+
+
+def test_speed_of_several_windows():
+    def window(images, seconds, wait):
+        return Window(0.0, images, seconds, wait, stop=False, bad_step=None, parts={})
+
+    assert speed([window(30, 1.0, 0.5), window(30, 3.0, 0.1)]) == pytest.approx((15.0, 0.2))
+    assert speed([]) == (0.0, 0.0)

@@ -14,7 +14,8 @@ from pumlc.data import demo
 from pumlc.data.dropping import keep_proportion
 from pumlc.engine.distributed import World
 from pumlc.engine.presets import PRESETS
-from pumlc.engine.setup import load_data, use_threads
+from pumlc.engine.setup import load_data, train_loader, use_threads
+from pumlc.errors import InputError
 
 ALONE = World(torch.device("cpu"))
 
@@ -32,6 +33,22 @@ def test_demo_is_drawn_where_it_is_absent(tmp_path, monkeypatch):
     assert (tmp_path / "demo" / "annotations" / "instances_train2014.json").is_file()
     assert data.splits.train.num_classes == 8
     assert 0 < np.count_nonzero(data.observed) < data.observed.size
+
+
+def test_number_of_classes_is_checked(config):
+    assert load_data(dataclasses.replace(config, num_classes=4), ALONE).splits.train.num_classes == 4
+    with pytest.raises(InputError, match=r"--num-classes is 80, but csv in .* has 4 classes"):
+        load_data(dataclasses.replace(config, num_classes=80), ALONE)
+
+
+def test_crops_follow_the_scale(config):
+    def sides(**settings):
+        changed = dataclasses.replace(config, batch_size=8, **settings)
+        return train_loader(changed, load_data(changed, ALONE), ALONE, 1, torch.float32).augmentation.crop_sizes
+
+    assert sides(image_size=448) == sides(image_size=448, scale_size=512) == (512, 448, 384, 320, 256)
+    assert sides(image_size=448, scale_size=640) == (640, 576, 512, 448, 384, 320)
+    assert sides(image_size=32, scale_size=64) == (64, 56, 48, 40, 32)
 
 
 def test_all_labels(config):

@@ -18,6 +18,7 @@ from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
+from pumlc.engine.published_evaluation import NAME
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata, read_tensors
@@ -81,12 +82,14 @@ def test_finished_run(config, capsys):
     assert end["mAP"] == events(config, "eval")[-1]["mAP"]
     assert end["split"] == "test"
     assert end["images_per_second"] > 0
+    assert 0 <= end["data_wait"] < 1
     assert end["seconds"] > 0
     header = read_metadata(run / "best.safetensors")
     assert json.loads(header["class_names"]) == ["red", "green", "blue", "absent"]
     assert (json.loads(header["backbone"]), json.loads(header["image_size"])) == ("test_resnet", 32)
     output = capsys.readouterr().out
     assert "epoch 2/2" in output
+    assert "% of the time waiting for data; " in output
     assert f"python -m pumlc.predict {run}" in output
     assert "1 classes without positives left out" in output
 
@@ -186,6 +189,37 @@ def test_nothing_held_out_and_no_average(config, picture_table, tmp_path, capsys
     _, state = load_checkpoint(Path(config.out) / "checkpoints")
     kept = read_tensors(Path(config.out) / "best.safetensors")
     assert torch.equal(kept["head.weight"], state["model"]["head.weight"])
+
+
+@pytest.mark.parametrize("left_out", [(), ("val",)])
+def test_published_evaluation_stands_beside_the_headline(left_out, config, picture_table, tmp_path, capsys):
+    data = without_split(picture_table, tmp_path / "data", *left_out)
+    plain = dataclasses.replace(config, data=data, out=str(tmp_path / "plain"))
+    config = dataclasses.replace(config, data=data, published_evaluation=True)
+    assert fit(plain) == 0
+    assert not events(plain, NAME)
+    assert NAME not in events(plain, "end")[0]
+
+    assert fit(dataclasses.replace(config, steps=5)) == 0
+    assert fit(parse(["--resume", config.out, "--steps", "None"])) == 0  # the maxima of the first epoch go on
+    last = [event for event in events(config, "eval") if event["split"] == "test" and event["weights"] == "last"]
+    reached = [max(event["mAP"], event["mAP_ema"]) for event in last]
+    maxima = events(config, "end")[-1][NAME]
+    assert maxima["mAP"] == pytest.approx(max(reached))
+    assert maxima["CF1"] >= max(event["CF1"] for event in last)
+    assert maxima["OF1"] >= max(event["OF1"] for event in last)
+    assert sorted({event["epoch"] for event in events(config, NAME)}) == [1, 2]
+    output = capsys.readouterr().out
+    assert f"{NAME}: mAP {maxima['mAP']:.2f}, CF1 {maxima['CF1']:.2f}, OF1 {maxima['OF1']:.2f}." in output
+    for key in ("mAP", "mAP_last", "CF1", "OF1", "split", "weights", "best_on_val"):
+        assert events(config, "end")[-1][key] == events(plain, "end")[0][key], key
+
+
+def test_published_evaluation_needs_a_test_split(config, picture_table, tmp_path):
+    data = without_split(picture_table, tmp_path / "data", "test")
+    with pytest.raises(InputError, match="--published-evaluation needs a test split, and csv has none"):
+        fit(dataclasses.replace(config, data=data, published_evaluation=True))
+    assert not Path(config.out).exists()
 
 
 def test_frozen_layers_stay(config):

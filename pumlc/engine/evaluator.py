@@ -1,0 +1,101 @@
+"""Evaluation of a run: the held-out splits, the scores of the current weights on them, their log lines."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from pumlc.engine.config import Config
+from pumlc.engine.console import Console
+from pumlc.engine.distributed import World
+from pumlc.engine.ema import MovingAverage
+from pumlc.engine.evaluation import logits_of_split
+from pumlc.engine.log import RunLog
+from pumlc.engine.metrics import Scores, score
+from pumlc.engine.precision import Precision
+from pumlc.engine.published_evaluation import NAME, TestSetMaxima
+from pumlc.engine.setup import Data, evaluation_loader
+from pumlc.errors import InputError
+from pumlc.nn.backbone import BackboneNetwork
+
+
+class Evaluator:
+    """Scores a model on the val and test splits, as far as they are there.
+
+    Raises:
+        InputError: the test-set maxima are asked for and there is no test split.
+    """
+
+    def __init__(
+        self, config: Config, data: Data, world: World, threads: int, precision: Precision, console: Console
+    ) -> None:
+        self._world, self._precision, self._console = world, precision, console
+        self._splits = {
+            split.split: (split, evaluation_loader(config, split, world, threads, precision.images))
+            for split in (data.splits.val, data.splits.test)
+            if split is not None
+        }
+        if config.published_evaluation and data.splits.test is None:
+            raise InputError(f"--published-evaluation needs a test split, and {data.splits.train.name} has none.")
+        self.maxima = TestSetMaxima() if config.published_evaluation else None
+
+    def __contains__(self, split: str) -> bool:
+        return split in self._splits
+
+    @property
+    def selection_split(self) -> str | None:
+        """The split that is evaluated after every epoch: val, else test, else none."""
+        return next(iter(self._splits), None)
+
+    @property
+    def example(self) -> str | None:
+        """A picture that was held out, of the test split where there is one."""
+        return next((str(self._splits[name][0].paths[0]) for name in ("test", "val") if name in self), None)
+
+    def evaluate(
+        self,
+        split: str,
+        model: BackboneNetwork,
+        average: MovingAverage | None,
+        log: RunLog,
+        *,
+        epoch: int,
+        step: int,
+        weights: str = "last",
+    ) -> dict[str, Scores]:
+        """Scores by kind of weights, "model" and with an ``average`` "ema"; logged with these numbers.
+
+        Args:
+            weights: "last", or "best" where ``model`` holds weights that were chosen on val and read back.
+        """
+        start = time.perf_counter()
+        dataset, loader = self._splits[split]
+        with self._console.bar(f"evaluate {split}", len(loader)) as bar:
+            logits = logits_of_split(
+                model, loader, self._world, average=average, autocast=self._precision.autocast, tick=bar.update
+            )
+        labels = torch.from_numpy(dataset.labels)
+        scores = {kind: score(values, labels) for kind, values in logits.items()}
+        plain, ema = scores["model"], scores.get("ema")
+        log.event(
+            "eval",
+            epoch=epoch,
+            step=step,
+            split=split,
+            weights=weights,
+            mAP=plain.mean_ap,
+            mAP_ema=ema and ema.mean_ap,
+            CF1=plain.cf1,
+            CF1_ema=ema and ema.cf1,
+            OF1=plain.of1,
+            OF1_ema=ema and ema.of1,
+            classes_without_positives=plain.left_out,
+            AP=dict(zip(dataset.class_names, plain.ap, strict=True)),
+            AP_ema=ema and dict(zip(dataset.class_names, ema.ap, strict=True)),
+            seconds=round(time.perf_counter() - start, 3),
+        )
+        if self.maxima is not None and split == "test" and weights == "last":  # the best were the last once
+            self.maxima.update(logits, labels)
+            log.event(NAME, epoch=epoch, step=step, **self.maxima.values)
+        return scores
