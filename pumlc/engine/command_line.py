@@ -62,16 +62,24 @@ def _start(arguments: list[str]) -> tuple[str, Preset, list[str]]:
 
 
 def _with_recipe(arguments: list[str], preset: Preset) -> Config:
-    """The defaults after ``--recipe``, where it is there: flags that are given come on top, in any order."""
-    recipe = None
+    """The defaults after ``--recipe`` and ``--head``, where they are there: all other flags come on top."""
+    config = preset.config
+    recipe = _last_value(arguments, "--recipe")
+    if recipe in RECIPES:  # else it is for the parser to refuse
+        config = replace(config, recipe=recipe, **RECIPES[recipe])
+    if preset.full_lr is not None and (_last_value(arguments, "--head") or config.head) == "full":
+        config = replace(config, lr=preset.full_lr)
+    return config
+
+
+def _last_value(arguments: list[str], flag: str) -> str | None:
+    """The value of a flag, given as ``--flag value`` or ``--flag=value``; None where it is not there."""
+    last = None
     for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--recipe":
-            recipe = value if equals else next(iter(arguments[i + 1 :]), None)
-    if recipe not in RECIPES:  # for the parser to refuse, where it is there
-        return preset.config
-    lr = preset.full_lr if recipe == "full" and preset.full_lr else preset.config.lr
-    return replace(preset.config, recipe=recipe, lr=lr, **RECIPES[recipe])
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            last = value if equals else next(iter(arguments[i + 1 :]), None)
+    return last
 
 
 def _flags(arguments: list[str], default: Config, preset: str) -> Config:

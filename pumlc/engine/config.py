@@ -10,7 +10,7 @@ from pumlc.errors import InputError
 
 @dataclass(frozen=True)
 class Config:
-    """Train a multi-label classifier with PU-MLC."""
+    """Train a multi-label classifier from incomplete labels."""
 
     data: str
     """Folder of the data set (for csv also the table itself)."""
@@ -27,6 +27,8 @@ class Config:
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
 
+    method: Literal["pu-mlc", "an"] = "pu-mlc"
+    """How labels become a loss: the PU loss, or cross-entropy with unknown labels assumed negative (the baseline)."""
     backbone: str = "resnet101"
     """Name of a timm model."""
     weights: str = "auto"
@@ -117,6 +119,8 @@ class Config:
             raise InputError(f"--schedule-epochs is {self.schedule_epochs}, less than the {self.epochs} epochs to run.")
         if self.word_vectors is not None and self.head != "full":
             raise InputError(f"--word-vectors {self.word_vectors} has no use in a {self.head} head. Add --head full.")
+        if self.mixup > 0 and self.method != "pu-mlc":
+            raise InputError(f"--mixup {self.mixup:g} is a part of --method pu-mlc; {self.method} has no use for it.")
         if self.mixup > 0 and self.batch_size < 2:
             raise InputError(f"--mixup {self.mixup:g} needs two images to mix; --batch-size is {self.batch_size}.")
 

@@ -11,7 +11,7 @@ from pumlc.engine.config import Config
 class Preset(NamedTuple):
     summary: str
     config: Config  # data is "" where the user has to name it
-    full_lr: float | None = None  # learning rate of --recipe full, where it is another one
+    full_lr: float | None = None  # learning rate of the full head, where it is another one
 
 
 _SCRATCH = Config(

@@ -18,6 +18,8 @@ from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.errors import InputError
+from pumlc.methods import Method
+from pumlc.methods.assume_negative import AssumeNegative
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
@@ -127,8 +129,10 @@ def _words(config: Config, class_names: tuple[str, ...], world: World) -> tuple[
     return torch.zeros(len(class_names), WORD_SIZE), f"words: those of {config.word_vectors}"
 
 
-def build_method(config: Config, world: World) -> PUMLC:
+def build_method(config: Config, world: World) -> Method:
     """How a batch becomes a loss."""
+    if config.method == "an":
+        return AssumeNegative()
     return PUMLC(
         config.alpha,
         config.gamma,

@@ -337,6 +337,7 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             images=len(self.data.splits.train),
             classes=len(self.class_names),
+            method=self.config.method,
             head=self.config.head,
             notes=self.notes,
             local_global_convolutions=len(self.model.conversion.wrapped),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -35,3 +36,9 @@ class Method(Protocol):
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
         """What about this batch made the loss non-finite, in a few lines for the person at the console."""
+
+
+def count_bad_rows(logits: Tensor) -> str:
+    """The line of every explanation that says how many images have logits [B, C] that are not finite."""
+    bad_rows = (~torch.isfinite(logits)).any(1)
+    return f"  logits of {int(bad_rows.sum())} of {len(logits)} images are not finite"

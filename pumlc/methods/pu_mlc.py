@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pumlc.methods import LabelledImages, Step
+from pumlc.methods import LabelledImages, Step, count_bad_rows
 from pumlc.methods.mixup import Mixture
 from pumlc.nn import PULoss
 from pumlc.ops import mixup_consistency, pu_statistics
@@ -55,14 +55,13 @@ class PUMLC:
         return Step(pu + self.mixup * consistency, logits.detach(), parts)
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
-        bad_rows = (~torch.isfinite(logits)).any(1)
-        lines = [f"  logits of {int(bad_rows.sum())} of {len(logits)} images are not finite"]
+        lines = [count_bad_rows(logits)]
         statistics = pu_statistics(
             logits, labels, self.loss.alpha, self.loss.gamma, min_temperature=self.loss.min_temperature
         )
         table = torch.stack([column.double().cpu() for column in statistics], 1)  # [C, 5]
         off = (~torch.isfinite(table)).any(1).nonzero().flatten().tolist()
-        if not off and not bad_rows.any():
+        if not off and bool(torch.isfinite(logits).all()):
             lines = ["  the logits of the mixed images are not finite"]
         for c in off[:LINES_SHOWN]:
             values = ", ".join(f"{name} {table[c, i]:.4g}" for i, name in enumerate(statistics._fields))

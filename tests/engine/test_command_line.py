@@ -55,6 +55,8 @@ def test_recipe_sets_defaults():
     coco = parse(["pumlc-coco14", "--data", "x", "--recipe", "loss"])
     assert (coco.recipe, coco.head, coco.local_global, coco.mixup, coco.lr) == ("loss", "linear", False, 0.0, 1e-4)
     assert parse(["demo", "--lr", "1e-3", "--recipe", "full"]).lr == 1e-3
+    assert parse(["demo", "--head", "full"]).lr == full.lr
+    assert parse(["demo", "--recipe", "full", "--head=linear"]).lr == parse(["demo"]).lr
     some = parse(["csv", "--data", "x", "--mixup", "0.5", "--no-local-global", "--recipe=full"])
     assert (some.head, some.local_global, some.mixup) == ("full", False, 0.5)
     loss = parse(["csv", "--data", "x", "--recipe", "loss"])
@@ -91,6 +93,7 @@ def test_help_has_every_sentence(capsys):
         ("--seed -1", "--seed is -1, wanted between 0 and 4.29497e+09."),
         ("--batch-size 0", "--batch-size is 0, wanted at least 1."),
         ("--epochs 3 --schedule-epochs 2", "less than the 3 epochs"),
+        ("--method an --mixup 1", "--mixup 1 is a part of --method pu-mlc; an has no use for it."),
         ("--batch-size 1 --mixup 1", "--mixup 1 needs two images to mix; --batch-size is 1."),
         ("--mixup-beta 0", "--mixup-beta is 0, wanted at least 0.05."),
         ("--word-vectors glove.txt", "--word-vectors glove.txt has no use in a linear head. Add --head full."),
