@@ -26,6 +26,8 @@ BARS = Path(__file__).parent / "bars.toml"
 TEXTS = {
     "times_eager": "{:.4g} x eager",
     "times_compiled": "{:.4g} x torch.compile",
+    "times_published": "{:.4g} x the published step",
+    "times_published_compiled": "{:.4g} x torch.compile of the published step",
     "share_of_copy": "{:.3g} of a copy's bandwidth",
     "microseconds": "{:.1f} us",
     "ratio": "{:.4g} x torchvision",
@@ -36,7 +38,7 @@ TEXTS = {
 """How a value of each metric is written."""
 
 KIND = ("device", "benchmark", "op", "shape", "dtype", "passes", "files", "input", "backbone", "image_size")
-KIND += ("train_all", "batch_size", "precision", "convolution")
+KIND += ("recipe", "train_all", "batch_size", "precision", "convolution", "part")
 """The fields that say what a row measures; of rows that agree in them the newest counts."""
 
 

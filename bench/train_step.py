@@ -25,6 +25,7 @@ import torch
 from bench.photographs import real_photographs, write_photographs
 from bench.timing import Timing, append_rows, results_path
 from pumlc.data.loader import Batch
+from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.presets import PRESETS, RECIPES
 from pumlc.engine.trainer import Trainer
@@ -32,7 +33,8 @@ from pumlc.errors import InputError, MissingPackageError
 
 T = TypeVar("T")
 
-RECIPE = dataclasses.replace(PRESETS["pumlc-coco14"].config, recipe="loss", **RECIPES["loss"])
+FULL_RECIPE = PRESETS["pumlc-coco14"].config
+RECIPE = dataclasses.replace(FULL_RECIPE, recipe="loss", **RECIPES["loss"])
 LARGE_BATCHES = (256, 128, 64)
 """Images per step on a GPU, tried before the recipe's batch: the first that fits is measured."""
 CLASSES, POSITIVES = 80, 2.9  # of COCO; positive labels per image
@@ -60,6 +62,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backbone", default=RECIPE.backbone, help="name of a timm model (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=RECIPE.image_size, help="pixels (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, nargs="+", help="images per step; of several the first that fits")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="loss", help="as train.py's (default: %(default)s)")
     parser.add_argument("--frozen", action="store_true", help="train the last stage and the head alone, as published")
     parser.add_argument("--steps", type=int, default=10, help="steps per sample (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=3, help="at least 2 (default: %(default)s)")
@@ -70,7 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, device: torch.device, batch_size: int, folder: Path) -> list[dict]:
     """A row for the cached batch and one for the files, where DALI is installed; prints what it finds."""
-    trainer = build_trainer(options, device, batch_size, folder)
+    trainer = build_trainer(FULL_RECIPE if options.recipe == "full" else RECIPE, options, device, batch_size, folder)
     trainer.wrapped.train()
     rows = []
     for source, batches in (("cached", itertools.repeat(random_batch(trainer))), ("files", from_files(trainer))):
@@ -94,6 +97,7 @@ def measure_source(trainer: Trainer, source: str, batches: Iterator[Batch], opti
         "input": source,
         "backbone": config.backbone,
         "image_size": config.image_size,
+        "recipe": config.recipe,
         "train_all": config.train_all,
         "batch_size": config.batch_size,
         "precision": trainer.precision.name,
@@ -103,7 +107,8 @@ def measure_source(trainer: Trainer, source: str, batches: Iterator[Batch], opti
     }
     memory = "" if row["peak_bytes"] is None else f", {row['peak_bytes'] / 1e9:.1f} GB at the peak"
     print(
-        f"{config.backbone}, {config.image_size} px, {'all layers' if config.train_all else 'last stage'}, "
+        f"{config.recipe}, {config.backbone}, {config.image_size} px, "
+        f"{'all layers' if config.train_all else 'last stage'}, "
         f"batches of {config.batch_size}, {row['precision']}, {source}: {row['images_per_second']:.1f} img/s "
         f"(spread {timing.spread:.1%}), {1e3 * timing.median:.1f} ms per step{memory}",
         flush=True,
@@ -144,12 +149,14 @@ def first_that_fits(sizes: Sequence[int], attempt: Callable[[int], T]) -> T:
     return attempt(sizes[-1])
 
 
-def build_trainer(options: argparse.Namespace, device: torch.device, batch_size: int, folder: Path) -> Trainer:
-    """The trainer of the COCO recipe, from random weights, on photographs with labels drawn at random."""
+def build_trainer(
+    recipe: Config, options: argparse.Namespace, device: torch.device, batch_size: int, folder: Path
+) -> Trainer:
+    """The trainer of a recipe for COCO, from random weights, on photographs with labels drawn at random."""
     folder.mkdir()
     write_table(folder, real_photographs() or write_photographs(folder, 16), STEPS_OF_DATA * batch_size)
     config = dataclasses.replace(
-        RECIPE,
+        recipe,
         data=str(folder),
         layout="csv",
         prob=1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -105,7 +106,7 @@ def undecided(rows: Iterable[dict]) -> list[str]:
     """A sentence for every row that its neighbour in the ranking by test mAP beats by less than a deviation."""
     ranked = sorted(rows, key=lambda row: -statistics.fmean(row["test_mAP"]))
     sentences = []
-    for better, worse in zip(ranked, ranked[1:], strict=False):
+    for better, worse in itertools.pairwise(ranked):
         gap = statistics.fmean(better["test_mAP"]) - statistics.fmean(worse["test_mAP"])
         deviation = max(statistics.stdev(row["test_mAP"]) for row in (better, worse))
         if gap < deviation:

@@ -17,6 +17,7 @@ from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
+from pumlc.engine.host_memory import keep_freed_memory
 from pumlc.errors import InputError
 from pumlc.methods import Method
 from pumlc.methods.assume_negative import AssumeNegative
@@ -83,6 +84,8 @@ def use_threads(config: Config, world: World) -> int:
     """
     threads = config.threads or max(1, cores() // world.local_size)
     torch.set_num_threads(threads)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     return threads if world.device.type == "cuda" else max(1, threads // 2)
 
 

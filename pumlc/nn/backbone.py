@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pumlc.errors import InputError, require
 from pumlc.nn.conversion import Conversion, convert_local_global
+from pumlc.nn.frozen_norm import fold_frozen_norms
 
 
 class BackboneNetwork(nn.Module):
@@ -40,6 +41,8 @@ class BackboneNetwork(nn.Module):
             self._freeze_below_last_stage()
         # after the freezing, which the branches are no part of
         self.conversion = convert_local_global(self.backbone) if local_global else Conversion([], [])
+        if not train_all:
+            fold_frozen_norms(self.backbone, image_size)
 
     @property
     def num_classes(self) -> int:

@@ -22,6 +22,8 @@ class FusedLocalGlobalConv2d(nn.Module):
     def __init__(self, module: LocalGlobalConv2d) -> None:
         super().__init__()
         conv, branch = module.conv, module.global_branch
+        if module.frozen_norm is not None:
+            module.frozen_norm.active = False
         self.depthwise = module.depthwise
         self.fused = module.fused
         self.heads = branch.heads

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pumlc.nn.linear import Linear
+
 
 def co_occurrence(labels: Tensor) -> Tensor:
     """How often a class is there where another one is: out[i, j] = P(j | i), from the known positives.
@@ -44,8 +46,8 @@ class GatedGraphNetwork(nn.Module):
         self.steps = steps
         self.register_buffer("adjacency", adjacency)
         for gate in (1, 2, 3):
-            setattr(self, f"fc_{gate}_w", nn.Linear(2 * features, features))
-            setattr(self, f"fc_{gate}_u", nn.Linear(features, features))
+            setattr(self, f"fc_{gate}_w", Linear(2 * features, features))
+            setattr(self, f"fc_{gate}_u", Linear(features, features))
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, C, features] -> [B, C, features]."""

@@ -15,6 +15,7 @@ the maps W_v x, V and W_p (x + V); the same numbers come from less:
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from torch.nn.functional import conv2d, linear, relu
 
 from pumlc import ops
 from pumlc.nn.folded_conv import FoldedConvolution
+
+if TYPE_CHECKING:
+    from pumlc.nn.frozen_norm import FrozenNorm
 
 DEPTHWISE_KERNELS = (3, 5, 7)
 
@@ -115,6 +119,8 @@ class LocalGlobalConv2d(nn.Module):
             conv.in_channels, conv.out_channels, conv.stride, heads, reduction, self.depthwise
         ).to(conv.weight.device, conv.weight.dtype)
         self.fused = _has_depthwise_kernel(conv) if self.depthwise else conv.groups == 1
+        self.frozen_norm: FrozenNorm | None = None
+        """The BatchNorm behind, where :func:`pumlc.nn.frozen_norm.fold_frozen_norms` put it in here."""
         if not self.fused:
             warnings.warn(
                 f"{conv} is wrapped, but not fused with its global branch: that is for dense convolutions, and for "
@@ -136,12 +142,17 @@ class LocalGlobalConv2d(nn.Module):
     def _dense(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
         scale, shift = branch.affine()
+        weight, bias = conv.weight, conv.bias
+        if self.frozen_norm is not None and self.frozen_norm.applies:
+            weight, bias = self.frozen_norm.weights(x.dtype)
+            outer, _ = self.frozen_norm.affine()
+            scale, shift = outer * scale, outer * shift
         context = branch.projected_context(x, aggregate)
         projection = scale[:, None] * branch.proj.weight.flatten(1)  # [O, C]
         if self.fused:
-            bias = None if conv.bias is None else conv.bias.to(x.dtype)
+            bias = None if bias is None else bias.to(x.dtype)
             y = FoldedConvolution.apply(
-                x, conv.weight.to(x.dtype), projection.to(x.dtype), bias, conv.stride, padding_of(conv), conv.dilation
+                x, weight.to(x.dtype), projection.to(x.dtype), bias, conv.stride, padding_of(conv), conv.dilation
             )
         else:
             y = conv(x) + conv2d(x, projection.to(x.dtype)[:, :, None, None], stride=conv.stride)
@@ -227,4 +238,6 @@ def _has_depthwise_kernel(conv: nn.Conv2d) -> bool:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """What a convolution of x would compute in, autocast included."""
     kind = x.device.type
+    if kind == "meta":  # which autocast does not know
+        return x.dtype
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

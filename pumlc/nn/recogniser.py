@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d
 from pumlc.errors import InputError
 from pumlc.nn.backbone import BackboneNetwork, create_backbone
 from pumlc.nn.gated_graph import GatedGraphNetwork
+from pumlc.nn.linear import Linear
 from pumlc.nn.semantic_decoupling import SemanticDecoupling
 
 FEATURES = 1024
@@ -91,11 +92,14 @@ class PUMLC(BackboneNetwork):
         self.words = nn.Parameter(torch.randn(num_classes, WORD_SIZE)) if words is None else _constant(words)
         self.decoupling = SemanticDecoupling(FEATURES, WORD_SIZE)
         self.graph = GatedGraphNetwork(torch.eye(num_classes) if adjacency is None else adjacency.float(), FEATURES)
-        self.fc = nn.Linear(2 * FEATURES, FEATURES)
+        self.fc = Linear(2 * FEATURES, FEATURES)
         self.head = ClassUnits(num_classes, FEATURES)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.backbone.forward_features(images)
+        return self.forward_head(self.backbone.forward_features(images))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """The backbone's last map [B, channels, H, W], channels last where the backbone has them so -> [B, C]."""
         x = x.permute(0, 3, 1, 2) if self.channels_last_map else x
         if min(x.shape[2:]) > UNPOOLED_SIDE:
             x = avg_pool2d(x, 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pumlc import ops
+from pumlc.nn.linear import Linear
 
 
 class SemanticDecoupling(nn.Module):
@@ -29,7 +30,7 @@ class SemanticDecoupling(nn.Module):
 
     def __init__(self, features: int = 1024, word_size: int = 300, hidden: int = 512) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(features, hidden, bias=False)
+        self.fc1 = Linear(features, hidden, bias=False)
         self.fc2 = nn.Linear(word_size, hidden, bias=False)
         self.fc3 = nn.Linear(hidden, hidden)
         self.fc4 = nn.Linear(hidden, 1)
