@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.bars import Bar, load, measured, read_rows
 from bench.timing import RESULTS
+from bench.trials import mean_and_deviation, undecided
 
 README = Path(__file__).parents[1] / "README.md"
 NOT_MEASURED = ("a GPU", "", "", "not measured", "", "", "")
@@ -82,6 +84,44 @@ def _milliseconds(row: dict, provider: str) -> str:
     return f"{row['microseconds'][provider] / 1e3:.1f}" if "microseconds" in row else ""
 
 
+def published_step_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
+    """The whole step and the head alone beside the published ones: a line per machine, part and precision."""
+    lines = [
+        (
+            row["device"],
+            f"{row['part']}, {row['backbone']} at {row['image_size']}, batch {row['batch_size']}",
+            row["precision"],
+            f"{row['milliseconds']['published']:.0f}",
+            f"{row['milliseconds']['pumlc ' + row['precision']]:.0f}",
+            f"{row['times_published']:.2f}",
+            f"{row['memory_share']:.2f}",
+            bar_cell(row, bars),
+        )
+        for row in rows
+        if row.get("benchmark") == "published_step"
+    ]
+    header = ("machine", "part", "precision", "published, ms", "pumlc, ms", "times as fast", "share of memory", "bar")
+    return markdown(header, lines)
+
+
+def ablation_table(rows: Sequence[dict]) -> str:
+    """What each part of the method adds, in the order of the newest comparison, and which order is not decided."""
+    lines = [
+        (
+            row["row"],
+            f"`{row['flags']}`" if row["flags"] else "",
+            f"{row['lr']:g}",
+            mean_and_deviation(row["test_mAP"]),
+            f"{statistics.fmean(row['images_per_second']):.0f}",
+            f"{statistics.fmean(row['seconds']) / 60:.1f}",
+        )
+        for row in rows
+    ]
+    header = ("what", "flags of train.py", "learning rate", "test mAP, %", "img/s", "minutes")
+    notes = "\n".join(f"- {sentence}" for sentence in undecided(rows))
+    return markdown(header, lines) + (f"\n\n{notes}" if notes else "")
+
+
 def accuracy_table(runs: Iterable[dict]) -> str:
     """Training runs, in the order they were recorded."""
     lines = [
@@ -98,6 +138,11 @@ def accuracy_table(runs: Iterable[dict]) -> str:
         for row in runs
     ]
     return markdown(("data", "labels kept", "model", "test mAP, %", "CF1", "OF1", "precision", "minutes"), lines)
+
+
+def newest_comparison(rows: Sequence[dict]) -> list[dict]:
+    """The newest row of each name."""
+    return list({row["row"]: row for row in rows}.values())
 
 
 def bar_cell(row: dict, bars: Sequence[Bar]) -> str:
@@ -118,6 +163,8 @@ def main() -> None:
         "speed": speed_table(rows, bars),
         "data": data_table(rows, bars),
         "local-global": local_global_table(rows, bars),
+        "published-step": published_step_table(rows, bars),
+        "ablation": ablation_table(newest_comparison(read_rows(RESULTS / "ablation.jsonl"))),
         "accuracy": accuracy_table(read_rows(RESULTS / "runs.jsonl")),
     }
     for name, table in tables.items():

@@ -91,6 +91,8 @@ class Config:
     """Where to train; auto takes the GPU where there is one."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Number format of the network; auto is bf16 where the hardware has it and fp32 elsewhere."""
+    cuda_graph: bool = False
+    """One GPU: replay forward and backward pass as a CUDA graph, where launches cost more than the work."""
     threads: int | None = None
     """CPU threads per process; by default the processes of a machine share its cores."""
     seed: int = 0

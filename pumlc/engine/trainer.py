@@ -16,6 +16,7 @@ from pumlc.engine import DivergedError
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_weights
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
+from pumlc.engine.cuda_graph import GraphedGradients
 from pumlc.engine.distributed import World, join, random_states, restore_random_state
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
@@ -28,6 +29,7 @@ from pumlc.engine.published_evaluation import NAME
 from pumlc.engine.schedule import OneCycle, fused_adam
 from pumlc.engine.setup import build_method, build_model, load_data, train_loader, use_threads
 from pumlc.errors import InputError
+from pumlc.methods import Step
 from pumlc.nn.pretrained import read_tensors
 
 FINISHED, INTERRUPTED = 0, 130  # exit statuses
@@ -61,6 +63,9 @@ class Trainer:
     """One run. ``step`` counts optimiser steps; the epoch and the place in it follow from that number alone."""
 
     def __init__(self, config: Config, world: World, notes: Sequence[str] = ()) -> None:
+        if config.cuda_graph and (world.device.type != "cuda" or world.size > 1):
+            found = "the CPU" if world.device.type != "cuda" else f"{world.size} processes"
+            raise InputError(f"--cuda-graph is for one GPU; this run is on {found}. Leave the flag away.")
         self.config, self.world = config, world
         self.request = StopRequest()
         self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
@@ -88,6 +93,7 @@ class Trainer:
         self.optimizer = fused_adam(self.model.parameters(), config.lr, config.weight_decay)
         self.schedule = OneCycle(config.lr, config.total_epochs * self.steps_per_epoch, config.pct_start)
         self.method = build_method(config, world)
+        self.gradients = GraphedGradients(self._gradients, world.device) if config.cuda_graph else self._gradients
         self.monitor = Monitor(world, config.batch_size)
         torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
@@ -157,20 +163,26 @@ class Trainer:
         """One optimiser step on a batch; nothing in it waits for the device. Returns the learning rate."""
         lr = self.schedule.apply(self.optimizer, self.step)
         scaler = self.precision.scaler
-        with self.precision.autocast():
-            step = self.method(self.wrapped, batch, epoch)
-        scaler.scale(step.loss).backward()
+        step = self.gradients(batch, epoch)
         if self.config.clip_norm is not None:
             scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.clip_norm)
         scaler.step(self.optimizer)
         scaler.update()
-        self.optimizer.zero_grad()
+        if not (self.config.cuda_graph and self.gradients.captured):
+            self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update()
         self.step += 1
         self.monitor.add(self.step, step, batch.labels)
         return lr
+
+    def _gradients(self, batch: Any, epoch: int) -> Step:
+        """Forward and backward pass; the results are detached."""
+        with self.precision.autocast():
+            step = self.method(self.wrapped, batch, epoch)
+        self.precision.scaler.scale(step.loss).backward()
+        return step._replace(loss=step.loss.detach())
 
     def _share_buffers(self) -> None:
         """Average the BatchNorm statistics, which each process moves on by its own share of the images."""

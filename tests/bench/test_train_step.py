@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import bars, train_step
+from bench import bars, check_gpu, train_step
 from bench.bars import read_rows
 from bench.train_step import CLASSES, POSITIVES, RECIPE, first_that_fits, time_steps, write_table
 from pumlc.errors import MissingPackageError
@@ -99,9 +99,22 @@ def test_labels_are_as_frequent_as_in_coco(tmp_path):
 
 def test_the_bars_are_for_what_is_measured_by_default():
     options = train_step.parse([])
-    wanted = [bar.row for bar in bars.load() if bar.row.get("benchmark") == "train_step"]
+    rows = [bar.row for bar in bars.load() if bar.row.get("benchmark") == "train_step"]
+    wanted = [row for row in rows if row.get("recipe") != "full"]
     assert wanted
     for row in wanted:
         assert (row["backbone"], row["image_size"]) == (options.backbone, options.image_size)
         assert row["train_all"] is not options.frozen
     assert RECIPE.batch_size == 35
+
+
+def test_the_bar_of_the_whole_recipe_is_for_what_check_gpu_measures():
+    _, _, *words = check_gpu.RECIPE_STEP
+    options = train_step.parse(words)
+    (row,) = [bar.row for bar in bars.load() if bar.row.get("recipe") == "full"]
+    assert (row["recipe"], row["backbone"], row["image_size"]) == (
+        options.recipe,
+        options.backbone,
+        options.image_size,
+    )
+    assert [row["batch_size"]] == options.batch_size
