@@ -58,9 +58,6 @@ torch.cuda.synchronize()
 """
 
 
-RECIPE_STEP = ("-m", "bench.train_step", "--device", "cuda", "--recipe", "full", "--frozen", "--batch-size", "64")
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.check_gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies every step's time, for slower machines")
@@ -117,8 +114,6 @@ def all_steps(environment: Mapping[str, str]) -> list[Step]:
         python("ceilings", 10, "-m", "bench.ceilings", "--device", "cuda"),
         python("operators", 70, "-m", "bench", "--device", "cuda"),
         python("training step", 50, "-m", "bench.train_step", "--device", "cuda", needs=("timm",)),
-        python("whole recipe", 50, *RECIPE_STEP, needs=("timm",)),
-        python("published step", 240, "-m", "bench.published_step", "--device", "cuda", "--compile", needs=("timm",)),
         python(
             "input", 20, "-m", "bench.data", "--device", "cuda", "--turns", "3", needs=("nvidia.dali", "torchvision")
         ),

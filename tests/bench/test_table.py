@@ -8,7 +8,7 @@ import pytest
 
 from bench import table
 from bench.bars import Bar
-from bench.table import accuracy_table, data_table, markdown, speed_table
+from bench.table import accuracy_table, data_table, markdown, published_step_table, speed_table
 
 OP = {
     "device": "Some CPU, avx2, 2 threads",
@@ -105,3 +105,24 @@ def test_a_readme_without_a_place_for_a_table(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(table, "README", readme)
     with pytest.raises(SystemExit, match="0 places for the data table"):
         table.main()
+
+
+def test_published_step_table():
+    row = {
+        "device": "Some CPU, avx512, 2 threads",
+        "benchmark": "published_step",
+        "part": "head",
+        "backbone": "resnet101",
+        "image_size": 448,
+        "batch_size": 16,
+        "precision": "fp32",
+        "milliseconds": {"published": 2950.4, "pumlc fp32": 709.0},
+        "times_published": 4.161,
+        "memory_share": 0.1349,
+    }
+    bar = Bar(("cpu",), {"benchmark": "published_step", "part": "head"}, "times_published", "a reason", at_least=6)
+    _, _, line = cells(published_step_table([OP, row], [bar]))
+    assert line[1:] == [
+        "head, resnet101 at 448, batch 16",
+        *("fp32", "2950", "709", "4.16", "0.13", "≥ 6 x the published step: missed"),
+    ]

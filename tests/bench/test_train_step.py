@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import bars, check_gpu, train_step
+from bench import bars, train_step
 from bench.bars import read_rows
+from bench.table import README
 from bench.train_step import CLASSES, POSITIVES, RECIPE, first_that_fits, time_steps, write_table
 from pumlc.errors import MissingPackageError
 
@@ -108,9 +110,9 @@ def test_the_bars_are_for_what_is_measured_by_default():
     assert RECIPE.batch_size == 35
 
 
-def test_the_bar_of_the_whole_recipe_is_for_what_check_gpu_measures():
-    _, _, *words = check_gpu.RECIPE_STEP
-    options = train_step.parse(words)
+def test_the_bar_of_the_whole_recipe_is_for_what_the_readme_says():
+    (words,) = re.findall(r"python -m bench\.train_step ([^\n`]*--recipe full[^\n`]*)", README.read_text())
+    options = train_step.parse(words.split())
     (row,) = [bar.row for bar in bars.load() if bar.row.get("recipe") == "full"]
     assert (row["recipe"], row["backbone"], row["image_size"]) == (
         options.recipe,
