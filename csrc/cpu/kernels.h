@@ -8,6 +8,7 @@
 
 #include "attention_pool.h"
 #include "depthwise.h"
+#include "elementwise_loss.h"
 #include "gated_broadcast_add.h"
 #include "mixup_consistency.h"
 #include "pu_loss.h"
@@ -23,6 +24,7 @@ struct KernelsOf {
   GatedBroadcastAddKernels<S, A> gated_broadcast_add;
   DepthwiseKernels<S, A> depthwise;
   MixupConsistencyKernels<S, A> mixup_consistency;
+  ElementwiseLossKernels<S, A> elementwise_loss;
   SemanticAttentionKernels<S, A> semantic_attention;
 };
 

@@ -16,14 +16,17 @@
 
 namespace pumlc::math {
 
-// e^x for x <= 0, to 2 ulp in float; 0 below the smallest normal number, NaN for NaN.
-PUMLC_HOST_DEVICE float exp_nonpositive(float x) {
-#if defined(__CUDA_ARCH__)
-  return expf(x);
-#else
-  constexpr float kSmallest = -87.336544f;              // log(2^-126)
-  constexpr float kRound = 12582912.0f;                 // 1.5 * 2^23: adding it rounds to an integer
-  const float clamped = x < kSmallest ? kSmallest : x;  // the comparison lets NaN through
+// e^x = (mantissa + 1) * power for a float x that is not NaN; below the smallest normal number, that number.
+struct ExpParts {
+  float mantissa;  // e^r - 1 to full relative accuracy, |r| <= log(2) / 2
+  float power;     // of two
+};
+
+constexpr float kSmallestExponent = -87.336544f;  // log(2^-126)
+
+PUMLC_HOST_DEVICE ExpParts exp_parts(float x) {
+  constexpr float kRound = 12582912.0f;                                 // 1.5 * 2^23: adding it rounds to an integer
+  const float clamped = x < kSmallestExponent ? kSmallestExponent : x;  // the comparison lets NaN through
   const float shifted = clamped * 1.44269504f + kRound;
   const float n = shifted - kRound;
   // r = x - n log 2, with log 2 in two parts so that the product with n is exact; |r| <= log(2) / 2
@@ -35,17 +38,43 @@ PUMLC_HOST_DEVICE float exp_nonpositive(float x) {
   polynomial = polynomial * r + 4.1665795894e-2f;
   polynomial = polynomial * r + 1.6666665459e-1f;
   polynomial = polynomial * r + 5.0000001201e-1f;
-  const float mantissa = polynomial * r * r + r + 1.0f;
   uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof(bits));
   const uint32_t exponent = (bits + 127u) << 23;  // the low bits of `shifted` hold n
   float power;
   std::memcpy(&power, &exponent, sizeof(power));
-  return x < kSmallest ? 0.0f : mantissa * power;
+  return {polynomial * r * r + r, power};
+}
+
+// e^x for x <= 0, to 2 ulp in float; 0 below the smallest normal number, NaN for NaN.
+PUMLC_HOST_DEVICE float exp_nonpositive(float x) {
+#if defined(__CUDA_ARCH__)
+  return expf(x);
+#else
+  const ExpParts parts = exp_parts(x);
+  return x < kSmallestExponent ? 0.0f : (parts.mantissa + 1.0f) * parts.power;
 #endif
 }
 
 PUMLC_HOST_DEVICE double exp_nonpositive(double x) { return ::exp(x); }
+
+// e^x and e^x - 1 for x <= 0, each to full relative accuracy.
+template <typename T>
+struct ExpPair {
+  T value;
+  T minus_one;
+};
+
+PUMLC_HOST_DEVICE ExpPair<float> exp_pair(float x) {
+#if defined(__CUDA_ARCH__)
+  return {expf(x), expm1f(x)};
+#else
+  const ExpParts parts = exp_parts(x);
+  return {exp_nonpositive(x), parts.mantissa * parts.power + (parts.power - 1.0f)};
+#endif
+}
+
+PUMLC_HOST_DEVICE ExpPair<double> exp_pair(double x) { return {::exp(x), ::expm1(x)}; }
 
 PUMLC_HOST_DEVICE float log1p(float x) { return ::log1pf(x); }
 PUMLC_HOST_DEVICE double log1p(double x) { return ::log1p(x); }
@@ -84,6 +113,28 @@ PUMLC_HOST_DEVICE float log_positive(float x) {
 }
 
 PUMLC_HOST_DEVICE double log_positive(double x) { return ::log(x); }
+
+// log(1 + x) for x >= 0, to 2 ulp in float.
+PUMLC_HOST_DEVICE float log1p_nonnegative(float x) {
+#if defined(__CUDA_ARCH__)
+  return log1pf(x);
+#else
+  const float sum = 1.0f + x;
+  return log_positive(sum) + (x - (sum - 1.0f)) / sum;  // with what the sum lost
+#endif
+}
+
+PUMLC_HOST_DEVICE double log1p_nonnegative(double x) { return ::log1p(x); }
+
+// log of `value`, which is positive, given complement = 1 - value to full relative accuracy: near 1, where a rounded
+// value has lost the digits of its logarithm, those of the complement count.
+template <typename T>
+PUMLC_HOST_DEVICE T log_with_complement(T value, T complement) {
+  const bool is_near_one = value > T(0.5);
+  const T rounded = is_near_one ? T(1) - complement : value;
+  const T lost = is_near_one ? (T(1) - rounded) - complement : T(0);  // exact
+  return log_positive(rounded) + lost / rounded;
+}
 
 PUMLC_HOST_DEVICE float pow(float x, float y) { return ::powf(x, y); }
 PUMLC_HOST_DEVICE double pow(double x, double y) { return ::pow(x, y); }

@@ -28,16 +28,6 @@ PUMLC_HOST_DEVICE MixupTarget<T> mixup_target(T logit, bool is_positive, T epsil
   return {is_positive ? T(1) : s.p + epsilon, is_positive ? T(0) : s.q - epsilon, is_positive ? T(0) : s.p * s.q};
 }
 
-// log of `value`, which is positive, given complement = 1 - value to full relative accuracy: near 1, where a rounded
-// value has lost the digits of its logarithm, those of the complement count.
-template <typename T>
-PUMLC_HOST_DEVICE T log_with_complement(T value, T complement) {
-  const bool is_near_one = value > T(0.5);
-  const T rounded = is_near_one ? T(1) - complement : value;
-  const T lost = is_near_one ? (T(1) - rounded) - complement : T(0);  // exact
-  return log_positive(rounded) + lost / rounded;
-}
-
 // One class of one pair.
 template <typename T>
 struct MixupTerm {

@@ -4,6 +4,7 @@
 // namespace PUMLC_ISA belong here: an inline function that two targets share could be linked from the wrong one.
 #include "../attention_pool_kernel.h"
 #include "../depthwise_kernel.h"
+#include "../elementwise_loss_kernel.h"
 #include "../gated_broadcast_add_kernel.h"
 #include "../kernels.h"
 #include "../mixup_consistency_kernel.h"
@@ -17,8 +18,9 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>(),   attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
-          depthwise_kernels<S, A>(), mixup_consistency_kernels<S, A>(), semantic_attention_kernels<S, A>()};
+  return {pu_loss_kernels<S, A>(),           attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
+          depthwise_kernels<S, A>(),         mixup_consistency_kernels<S, A>(), elementwise_loss_kernels<S, A>(),
+          semantic_attention_kernels<S, A>()};
 }
 
 const Kernels kKernels = {
