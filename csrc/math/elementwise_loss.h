@@ -100,8 +100,8 @@ struct Asymmetric {
     const T gamma = is_positive ? positive_gamma : negative_gamma;
     const T m = is_positive ? T(0) : margin;
     const bool is_shifted = m > kSmallest;
-    const bool is_above = !(a.p <= m);  // NaN too
-    const T r = is_above ? a.p - m : T(0);
+    const bool is_below = a.p < m;  // which NaN is not; of !(p <= m), g++ 12 makes p > m in vector code
+    const T r = is_below ? T(0) : a.p - m;
     const T divisor = r > kSmallest ? r : kSmallest;
     const T log_rest = is_shifted ? log_with_complement(is_shifted ? a.q + m : T(1), r) : a.log_q;  // log(1 - r)
     const T weight = exp_nonpositive(gamma * (is_shifted ? log_positive(divisor) : a.log_p));
@@ -109,7 +109,7 @@ struct Asymmetric {
     const T by_rest = is_shifted ? a.p * a.q / (a.q + m) : a.p;
     const T by_r = is_shifted ? a.p * a.q / divisor : a.q;
     const T slope = weight * (by_rest - gamma * by_r * log_rest);
-    return by_logit(-weight * log_rest, is_above ? slope : T(0), is_positive);
+    return by_logit(-weight * log_rest, is_below ? T(0) : slope, is_positive);
   }
 };
 

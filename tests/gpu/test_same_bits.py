@@ -11,6 +11,7 @@ from torch import Tensor
 from pumlc.ops import (
     attention_pool,
     depthwise_local_global,
+    elementwise_loss,
     gated_broadcast_add,
     mixup_consistency,
     pu_loss,
@@ -47,6 +48,12 @@ def mixup_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     return loss.detach(), *torch.autograd.grad(loss, inputs)
 
 
+def elementwise_losses_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    logits = logits.detach().requires_grad_()
+    losses = [elementwise_loss(logits, labels, kind) for kind in ("an", "asl", "gr")]
+    return *(loss.detach() for loss in losses), *(torch.autograd.grad(loss, logits)[0] for loss in losses)
+
+
 def attention_pool_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     inputs = [case.features(dtype, device).requires_grad_(), case.scores(dtype, device).requires_grad_()]
     pooled = attention_pool(*inputs)
@@ -68,7 +75,9 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "function", [loss_and_gradient, in_three_phases, mixup_and_gradients], ids=lambda function: function.__name__
+    "function",
+    [loss_and_gradient, in_three_phases, mixup_and_gradients, elementwise_losses_and_gradients],
+    ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

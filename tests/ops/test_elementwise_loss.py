@@ -131,26 +131,24 @@ def test_shapes_and_strides(name, device):
     assert torch.equal(results[0][1], results[1][1])
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("magnitude", [0.0, 17.0, 100.0, 6e4])
 @variants
-def test_large_logits_give_finite_values(variant, magnitude, dtype, device):
-    logits = torch.tensor([[1, 1, 1], [-1, -1, -1]], dtype=dtype, device=device) * magnitude
+def test_large_logits_give_finite_values(variant, device):
+    signs = torch.tensor([[1, 1, 1], [-1, -1, -1]], device=device)
     labels = torch.tensor([[1, 0, -1], [1, 0, -1]], dtype=torch.int8, device=device)
-    for result in loss_and_gradient(elementwise_loss, logits, labels, *variant):
-        assert result.isfinite().all()
+    for dtype in DTYPES:
+        for magnitude in (0.0, 17.0, 100.0, 6e4):
+            for result in loss_and_gradient(elementwise_loss, signs.to(dtype) * magnitude, labels, *variant):
+                assert result.isfinite().all()
 
 
 @variants
-@pytest.mark.parametrize("label", [1, 0, -1])
-def test_nan_gives_a_loss_that_is_nan(label, variant, device):
-    if variant[0] == "ignore" and label == 0:
-        pytest.skip("a label that costs nothing")
-    logits, labels = ALL["COCO"](torch.float32, device)
-    logits[5, 70], labels[5, 70] = math.nan, label
-    loss, gradient = loss_and_gradient(elementwise_loss, logits, labels, *variant)
-    assert loss.isnan()
-    assert gradient.isnan().nonzero().tolist() == [[5, 70]]
+def test_nan_gives_a_loss_that_is_nan(variant, device):
+    logits = torch.tensor([[1.0, math.nan], [2.0, 3.0]], device=device)
+    for label in (1, 0, -1) if variant[0] != "ignore" else (1, -1):  # where unobserved, it costs nothing
+        labels = torch.tensor([[0, label], [1, 0]], dtype=torch.int8, device=device)
+        loss, gradient = loss_and_gradient(elementwise_loss, logits, labels, *variant)
+        assert loss.isnan()
+        assert gradient.isnan().nonzero().tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
