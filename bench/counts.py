@@ -104,6 +104,53 @@ def mixup_consistency(shape: PuLossShape, number_bytes: int, passes: str) -> Cou
     return Counts(moved, fmas, specials)
 
 
+class LossShape(NamedTuple):
+    rows: int
+    classes: int
+    positives: float
+    """Positive labels per row."""
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.rows}x{self.classes}"
+
+
+class LossOperations(NamedTuple):
+    """Of one element that is no positive."""
+
+    fmas: int
+    specials: int
+    gradient_fmas: int
+    gradient_specials: int
+
+
+LOSS_OPERATIONS = {
+    # 1 + e, log q from it, to the sum; exp, log; sigmoid e * larger, times the scale; reciprocal
+    "an": LossOperations(3, 2, 2, 1),
+    # also e * larger, r, 1 - r, times gamma, weight times log; exp, reciprocal, log r, log(1 - r), power; the slope:
+    # p q, times 1 / (1 - r), times 1 / r, gamma log, less it, times the weight, times the scale; both reciprocals
+    "asl": LossOperations(7, 5, 7, 2),
+}
+"""The kinds that are measured: the least that is done, and the most used of those that do more."""
+
+
+def elementwise_loss(shape: LossShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/elementwise_loss.h.
+
+    The product with the upstream scalar, which can be taken into the scale, is left out.
+    """
+    elements = shape.rows * shape.classes
+    operations = LOSS_OPERATIONS[shape.kind]
+    moved = elements * (number_bytes + LABEL_BYTES) + LOSS_BYTES  # logits and labels read, the loss written
+    fmas = elements * operations.fmas
+    specials = elements * operations.specials
+    if passes == FORWARD_AND_BACKWARD:
+        moved += elements * number_bytes  # the gradient written
+        fmas += elements * operations.gradient_fmas
+        specials += elements * operations.gradient_specials
+    return Counts(moved, fmas, specials)
+
+
 class FeatureMapShape(NamedTuple):
     images: int
     channels: int
@@ -240,6 +287,14 @@ OPERATORS = {
     ),
     "mixup_consistency": Operator(
         (PuLossShape(35, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)), mixup_consistency
+    ),
+    "elementwise_loss": Operator(
+        tuple(
+            LossShape(*shape, kind)
+            for kind in LOSS_OPERATIONS
+            for shape in ((35, 80, 2.9), (256, 80, 2.9), (1024, 9605, 8.0))
+        ),
+        elementwise_loss,
     ),
     "attention_pool": Operator(STAGES, attention_pool),
     "gated_broadcast_add": Operator(STAGES, gated_broadcast_add),

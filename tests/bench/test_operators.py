@@ -10,6 +10,7 @@ import torch
 from bench import (
     attention_pool,
     depthwise,
+    elementwise_loss,
     gated_broadcast_add,
     local_global,
     mixup_consistency,
@@ -17,13 +18,14 @@ from bench import (
     pu_loss,
     semantic_attention,
 )
-from bench.counts import OPERATORS, DepthwiseShape, FeatureMapShape, Operator, PuLossShape, SemanticShape
+from bench.counts import OPERATORS, DepthwiseShape, FeatureMapShape, LossShape, Operator, PuLossShape, SemanticShape
 from bench.timing import Report, time_in_turn
 
 CPU = torch.device("cpu")
 SMALL = {
     "pu_loss": (pu_loss, PuLossShape(9, 5, 1.0)),
     "mixup_consistency": (mixup_consistency, PuLossShape(9, 5, 1.0)),
+    "elementwise_loss": (elementwise_loss, LossShape(9, 5, 1.0, "asl")),
     "attention_pool": (attention_pool, FeatureMapShape(2, 16, 5, 4)),
     "gated_broadcast_add": (gated_broadcast_add, FeatureMapShape(2, 16, 5, 4)),
     "depthwise_conv2d": (depthwise, DepthwiseShape(2, 16, 7, 5, 2)),

@@ -45,6 +45,15 @@ def test_counts_of_mixup():
     assert forward.specials == both.specials == 40 * 10
 
 
+@pytest.mark.parametrize(("kind", "fmas", "specials"), [("an", (3, 5), (2, 3)), ("asl", (7, 14), (5, 7))])
+def test_counts_of_elementwise_losses(kind, fmas, specials):
+    """7 rows of 10 classes: 70 elements."""
+    forward, both = (counts.elementwise_loss(counts.LossShape(7, 10, 1.0, kind), 2, passes) for passes in PASSES)
+    assert (forward.bytes, both.bytes) == (70 * 3 + 4, 70 * 5 + 4)
+    assert (forward.fmas, both.fmas) == (70 * fmas[0], 70 * fmas[1])
+    assert (forward.specials, both.specials) == (70 * specials[0], 70 * specials[1])
+
+
 def test_counts_of_semantic_attention():
     """30 rows of 7, 4 words: 210 features, 28 + 7 parameters, 120 scores, 840 products."""
     shape = counts.SemanticShape(2, 15, 4, 7)
