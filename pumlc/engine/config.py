@@ -27,8 +27,8 @@ class Config:
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
 
-    method: Literal["pu-mlc", "an"] = "pu-mlc"
-    """How labels become a loss: the PU loss, or cross-entropy with unknown labels assumed negative (the baseline)."""
+    method: Literal["pu-mlc", "an", "ignore", "wan", "ls", "focal", "asl", "hill", "splc", "em", "gr"] = "pu-mlc"
+    """How labels become a loss: the PU loss, or one of pumlc.ops.LOSS_KINDS (an, unknown taken for negative, first)."""
     backbone: str = "resnet101"
     """Name of a timm model."""
     weights: str = "auto"

@@ -20,12 +20,13 @@ from pumlc.engine.distributed import World, cores
 from pumlc.engine.host_memory import keep_freed_memory
 from pumlc.errors import InputError
 from pumlc.methods import Method
-from pumlc.methods.assume_negative import AssumeNegative
+from pumlc.methods.losses import CHANGE_WITH_EPOCHS, ElementwiseLoss
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from pumlc.nn.recogniser import WORD_SIZE
+from pumlc.ops import LOSS_KINDS
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,13 @@ def _words(config: Config, class_names: tuple[str, ...], world: World) -> tuple[
 
 def build_method(config: Config, world: World) -> Method:
     """How a batch becomes a loss."""
-    if config.method == "an":
-        return AssumeNegative()
+    if config.cuda_graph and config.method in CHANGE_WITH_EPOCHS:
+        raise InputError(
+            f"--cuda-graph repeats one loss, and that of --method {config.method} changes with the epochs. Leave the "
+            "flag away."
+        )
+    if config.method in LOSS_KINDS:
+        return ElementwiseLoss(config.method, config.epochs, world.size)
     return PUMLC(
         config.alpha,
         config.gamma,

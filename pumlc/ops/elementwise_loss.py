@@ -32,7 +32,7 @@ def elementwise_loss(logits: Tensor, labels: Tensor, kind: str = "an", **paramet
     what they take an unobserved label for, a negative, without the correction of splc. asl, hill and splc are the sum
     of the terms, the others their mean, as published. No gradient flows through k and v of gr; it does through every
     other weight, that of asl too, which its published code can also hold constant. w, mu and sigma of gr move over the
-    epochs as published; the defaults are those of its first epoch.
+    epochs as published; the defaults are where they begin.
 
     Equivalent to :func:`pumlc.ops.reference_losses.elementwise_loss`, in one kernel launch that also makes the
     gradient; backward multiplies that by the upstream scalar. Powers and logarithms are exact at both ends, and finite
