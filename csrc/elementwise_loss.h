@@ -16,9 +16,10 @@ struct ElementwiseLossArguments {
   int64_t labels_stride;
   int64_t rows;
   int64_t columns;
-  A scale;      // of the sum of the terms
-  A* loss;      // []
-  S* gradient;  // [rows, columns], or null where it is not wanted
+  double divisor;  // of the sum of the terms
+  A scale;         // of their derivatives: its reciprocal
+  A* loss;         // []
+  S* gradient;     // [rows, columns], or null where it is not wanted
 };
 
 }  // namespace pumlc

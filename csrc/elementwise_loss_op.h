@@ -50,7 +50,8 @@ class ElementwiseLossOp {
         a.columns *= a.rows;
         a.rows = 1;
       }
-      a.scale = mean ? static_cast<A>(1.0 / static_cast<double>(logits.numel())) : A(1);
+      a.divisor = mean ? static_cast<double>(logits.numel()) : 1.0;
+      a.scale = static_cast<A>(1.0 / a.divisor);
       a.loss = loss.mutable_data_ptr<A>();
       a.gradient = with_gradient ? gradient.mutable_data_ptr<scalar_t>() : nullptr;
       with_loss<A>(kind, parameters, logits.size(1), [&](const auto& of_kind) { backend.run(a, of_kind); });

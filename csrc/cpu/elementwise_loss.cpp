@@ -33,7 +33,7 @@ struct Backend {
                      [&](int64_t first, int64_t last) { kernel(a, loss, first, last, sums.data()); });
     double sum = 0.0;  // in the order of the chunks, so that no thread count changes it
     for (const double of_chunk : sums) sum += of_chunk;
-    *a.loss = static_cast<A>(sum * static_cast<double>(a.scale));
+    *a.loss = static_cast<A>(sum / a.divisor);
   }
 };
 

@@ -16,9 +16,9 @@ struct Backend : OpDevice {
   void run(const ElementwiseLossArguments<S, A>& a, const Loss& loss) const {
     int64_t blocks = 1;
     C10_CUDA_CHECK(elementwise_loss_blocks(a.rows * a.columns, &blocks));
-    const at::Tensor partial = workspace<A>({blocks});
+    const at::Tensor partial = workspace<double>({blocks});
     const at::Tensor ticket = workspace<int>({1});
-    C10_CUDA_CHECK(elementwise_loss(a, loss, blocks, partial.mutable_data_ptr<A>(),
+    C10_CUDA_CHECK(elementwise_loss(a, loss, blocks, partial.mutable_data_ptr<double>(),
                                     reinterpret_cast<unsigned*>(ticket.mutable_data_ptr<int>()), stream()));
   }
 };

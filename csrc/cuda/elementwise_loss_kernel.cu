@@ -2,7 +2,8 @@
 //
 // The elements of all rows, in their order, are cut into tiles of kTile; a thread has kInFlight of a tile, kThreads
 // apart, and asks for all of them before it uses the first. A block has the tiles blockIdx.x, blockIdx.x + gridDim.x,
-// ... and adds up the terms of what it had; the block that ends last adds the blocks in their order.
+// ... and adds up the terms of what it had; the block that ends last adds the blocks in their order. A thread adds in
+// the accumulation type, what threads had is added in double: once per block, so that it costs nothing.
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -23,8 +24,9 @@ constexpr int64_t kBlocksPerMultiprocessor = 6;
 
 template <typename S, typename A, typename Loss>
 __global__ void __launch_bounds__(kThreads)
-    elementwise_loss_kernel(const ElementwiseLossArguments<S, A> a, const Loss loss, A* partial, unsigned* ticket) {
-  __shared__ A warp_sums[kWarpSize];
+    elementwise_loss_kernel(const ElementwiseLossArguments<S, A> a, const Loss loss, double* partial,
+                            unsigned* ticket) {
+  __shared__ double warp_sums[kWarpSize];
   const int64_t elements = a.rows * a.columns;
   A sum = A(0);
   for (int64_t first = int64_t(blockIdx.x) * kTile + threadIdx.x; first < elements;
@@ -49,13 +51,13 @@ __global__ void __launch_bounds__(kThreads)
       if (a.gradient != nullptr) a.gradient[i] = static_cast<S>(a.scale * term.slope);
     }
   }
-  sum = block_sum(sum, warp_sums);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+  const double block = block_sum(static_cast<double>(sum), warp_sums);
+  if (threadIdx.x == 0) partial[blockIdx.x] = block;
   if (!is_last_block(ticket, gridDim.x)) return;
-  A total = A(0);
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) total += __ldcg(partial + block);
+  double total = 0.0;
+  for (unsigned other = threadIdx.x; other < gridDim.x; other += kThreads) total += __ldcg(partial + other);
   total = block_sum(total, warp_sums);
-  if (threadIdx.x == 0) *a.loss = total * a.scale;
+  if (threadIdx.x == 0) *a.loss = static_cast<A>(total / a.divisor);
 }
 
 }  // namespace
@@ -71,7 +73,7 @@ cudaError_t elementwise_loss_blocks(int64_t elements, int64_t* blocks) {
 }
 
 template <typename S, typename A, typename Loss>
-cudaError_t elementwise_loss(const ElementwiseLossArguments<S, A>& a, const Loss& loss, int64_t blocks, A* partial,
+cudaError_t elementwise_loss(const ElementwiseLossArguments<S, A>& a, const Loss& loss, int64_t blocks, double* partial,
                              unsigned* ticket, cudaStream_t stream) {
   const cudaError_t error = cudaMemsetAsync(ticket, 0, sizeof(*ticket), stream);
   if (error != cudaSuccess) return error;
@@ -81,7 +83,7 @@ cudaError_t elementwise_loss(const ElementwiseLossArguments<S, A>& a, const Loss
 
 #define PUMLC_INSTANTIATE_LOSS(S, A, Loss)                    \
   template cudaError_t elementwise_loss<S, A, math::Loss<A>>( \
-      const ElementwiseLossArguments<S, A>&, const math::Loss<A>&, int64_t, A*, unsigned*, cudaStream_t);
+      const ElementwiseLossArguments<S, A>&, const math::Loss<A>&, int64_t, double*, unsigned*, cudaStream_t);
 #define PUMLC_INSTANTIATE(S, A)              \
   PUMLC_INSTANTIATE_LOSS(S, A, CrossEntropy) \
   PUMLC_INSTANTIATE_LOSS(S, A, Focal)        \
