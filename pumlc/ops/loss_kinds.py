@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 _INF = float("inf")
+_COLE = "Multi-Label Learning from Single Positive Labels, arXiv 2106.09708"
+_ZHANG = "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels, arXiv 2112.07368"
 
 
 class Parameter(NamedTuple):
@@ -24,7 +26,7 @@ class LossKind(NamedTuple):
 
     title: str
     source: str
-    """Where it was published, arXiv numbers where there are."""
+    """Where it was published."""
     mean: bool
     """The terms are averaged over all images and classes; otherwise added up."""
     parameters: Mapping[str, Parameter] = MappingProxyType({})
@@ -38,17 +40,19 @@ LOSS_KINDS: Mapping[str, LossKind] = MappingProxyType(
     {
         "an": LossKind("assume negative", "binary cross-entropy", True),
         "ignore": LossKind("ignore unobserved", "binary cross-entropy where the label is known", True),
-        "wan": LossKind("weak assume negative", "Cole et al., 2106.09708", True),
+        "wan": LossKind("weak assume negative", _COLE, True),
         "ls": LossKind(
             "label smoothing",
-            "Cole et al., 2106.09708",
+            _COLE,
             True,
             {"smoothing": Parameter(0.1, 0.0, 0.5, "share of the other answer in a target")},
         ),
-        "focal": LossKind("focal loss", "Lin et al., 1708.02002", True, {"gamma": _GAMMA}),
+        "focal": LossKind(
+            "focal loss", "Focal Loss for Dense Object Detection, arXiv 1708.02002", True, {"gamma": _GAMMA}
+        ),
         "asl": LossKind(
             "asymmetric loss",
-            "Ridnik et al., 2009.14119",
+            "Asymmetric Loss For Multi-Label Classification, arXiv 2009.14119",
             False,
             {
                 "gamma_neg": Parameter(4.0, 0.0, _INF, "exponent of the focal weight where not positive"),
@@ -58,7 +62,7 @@ LOSS_KINDS: Mapping[str, LossKind] = MappingProxyType(
         ),
         "hill": LossKind(
             "Hill loss",
-            "Zhang et al., 2112.07368",
+            _ZHANG,
             False,
             {
                 "margin": _MARGIN,
@@ -68,7 +72,7 @@ LOSS_KINDS: Mapping[str, LossKind] = MappingProxyType(
         ),
         "splc": LossKind(
             "self-paced loss correction",
-            "Zhang et al., 2112.07368",
+            _ZHANG,
             False,
             {
                 "margin": _MARGIN,
@@ -79,13 +83,13 @@ LOSS_KINDS: Mapping[str, LossKind] = MappingProxyType(
         ),
         "em": LossKind(
             "entropy maximisation",
-            "Zhou et al., 2203.16219",
+            "Acknowledging the Unknown for Multi-label Learning with Single Positive Labels, arXiv 2203.16219",
             True,
             {"alpha": Parameter(0.1, 0.0, _INF, "weight of the entropy; VOC 0.2, COCO and NUS-WIDE 0.1, CUB 0.01")},
         ),
         "gr": LossKind(
             "generalised robust loss",
-            "Chen et al., 2405.03501",
+            "Boosting Single Positive Multi-label Classification with Generalized Robust Loss, arXiv 2405.03501",
             True,
             {
                 "w": Parameter(0.0, -_INF, _INF, "k = sigmoid(w p + b), published: from 0 to 2 over the epochs"),
@@ -98,7 +102,7 @@ LOSS_KINDS: Mapping[str, LossKind] = MappingProxyType(
         ),
     }
 )
-"""Sources are named by author and arXiv number."""
+"""In the order of the table of :func:`pumlc.ops.elementwise_loss`."""
 
 
 def loss_parameters(kind: str, given: Mapping[str, float]) -> dict[str, float]:
