@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pumlc.methods import LabelledImages, Step, count_bad_rows
+from pumlc.methods import LabelledImages, Step, describe_bad_rows
 
 
 class AssumeNegative:
@@ -21,4 +21,4 @@ class AssumeNegative:
         return Step(binary_cross_entropy_with_logits(logits, targets), logits.detach())
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
-        return count_bad_rows(logits)
+        return describe_bad_rows(logits)
