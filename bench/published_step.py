@@ -44,6 +44,7 @@ from pumlc.nn import PUMLC, co_occurrence
 from pumlc.nn.published_weights import ADJACENCY, load_published, to_published
 from pumlc.nn.recogniser import UNPOOLED_SIDE
 from pumlc.ops import reference
+from tests.nn.batch_norms import randomize_batch_norms
 from tests.nn.published_recogniser import PublishedRecogniser
 
 GRADIENT_TOLERANCE = 1e-8  # of float64, relative to the largest of a tensor
@@ -112,6 +113,7 @@ def prove_equal_in_float64() -> None:
     config, classes = FULL_RECIPE, 6
     labels = (torch.rand(4, classes) < 0.3).to(torch.int8)
     published = PublishedRecogniser("test_resnet", torch.randn(classes, 300), co_occurrence(labels), local_global=True)
+    randomize_batch_norms(published)
     published.double().train_as_published()
     ours = PUMLC("test_resnet", classes, image_size=288, local_global=True, words=torch.zeros(classes, 300)).train()
     load_published(ours, published.state_dict())
@@ -157,10 +159,9 @@ class Provider:
             trainer = build_trainer(config, options, self.device, options.batch_size, options.folder / precision)
             trainer.wrapped.train()
             load_published(trainer.model, state)
-            self.network, self.autocast, self.map_dtype = trainer.model, trainer.precision.autocast, torch.float32
-            if trainer.precision.name == "bf16":
-                self.map_dtype = torch.bfloat16
-            self.images = images.contiguous(memory_format=torch.channels_last)
+            self.network, self.autocast = trainer.model, trainer.precision.autocast
+            self.images = images.to(trainer.precision.images, memory_format=torch.channels_last)
+            self.map_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             batch = Batch(self.images, labels, torch.arange(len(images), device=self.device))
             self.step: Callable[[], object] = functools.partial(trainer.train_step, batch, 0)
             self.forward_head = self.network.forward_head
@@ -187,7 +188,7 @@ class Provider:
         side = self.images.shape[3] // STRIDE
         channels = self.network.backbone.num_features
         x = torch.randn(HEAD_BATCH, channels, side, side, device=self.device).to(self.map_dtype)
-        if self.map_dtype is torch.bfloat16 or isinstance(self.network, PUMLC):
+        if isinstance(self.network, PUMLC):
             x = x.contiguous(memory_format=torch.channels_last)
         upstream = torch.randn(HEAD_BATCH, CLASSES, device=self.device)
         named = self.network.named_parameters()

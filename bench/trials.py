@@ -24,12 +24,10 @@ class Row(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A finished run; mAP in percent, both with the weights that were best on val."""
+    """mAP in percent of a finished run, both with the weights that were best on val."""
 
     val: float
     test: float
-    images_per_second: float
-    seconds: float
 
 
 def compare(rows: Sequence[Row], shared: Sequence[str], runs: Path, rates: Sequence[float], seeds: Sequence[int]):
@@ -61,8 +59,6 @@ def compare(rows: Sequence[Row], shared: Sequence[str], runs: Path, rates: Seque
             "seeds": list(seeds),
             "val_mAP": [trial.val for trial in trials],
             "test_mAP": [trial.test for trial in trials],
-            "images_per_second": [trial.images_per_second for trial in trials],
-            "seconds": [trial.seconds for trial in trials],
             "val_mAP_of_rates": {f"{rate:g}": trial.val for rate, trial in tried.items()},
         }
 
@@ -84,7 +80,7 @@ def train(row: Row, shared: Sequence[str], runs: Path, rate: float, seed: int) -
         if status != FINISHED:
             raise SystemExit(f"train.py {' '.join(words)}: exit status {status}")
         end = read_end(run)
-    return Trial(end["best_on_val"]["mAP"], end["mAP"], end["images_per_second"], end["seconds"])
+    return Trial(end["best_on_val"]["mAP"], end["mAP"])
 
 
 def read_end(run: Path) -> dict | None:

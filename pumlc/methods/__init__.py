@@ -38,7 +38,7 @@ class Method(Protocol):
         """What about this batch made the loss non-finite, in a few lines for the person at the console."""
 
 
-def count_bad_rows(logits: Tensor) -> str:
+def describe_bad_rows(logits: Tensor) -> str:
     """The line of every explanation that says how many images have logits [B, C] that are not finite."""
     bad_rows = (~torch.isfinite(logits)).any(1)
     return f"  logits of {int(bad_rows.sum())} of {len(logits)} images are not finite"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pumlc.methods import LabelledImages, Step, count_bad_rows
+from pumlc.methods import LabelledImages, Step, describe_bad_rows
 from pumlc.ops import LOSS_KINDS, elementwise_loss
 
 CHANGE_WITH_EPOCHS = ("splc", "gr")
@@ -47,4 +47,4 @@ class ElementwiseLoss:
         return Step(loss if self.factor == 1 else self.factor * loss, logits.detach())
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
-        return count_bad_rows(logits)
+        return describe_bad_rows(logits)

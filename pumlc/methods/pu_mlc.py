@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pumlc.methods import LabelledImages, Step, count_bad_rows
+from pumlc.methods import LabelledImages, Step, describe_bad_rows
 from pumlc.methods.mixup import Mixture
 from pumlc.nn import PULoss
 from pumlc.ops import mixup_consistency, pu_statistics
@@ -55,7 +55,7 @@ class PUMLC:
         return Step(pu + self.mixup * consistency, logits.detach(), parts)
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
-        lines = [count_bad_rows(logits)]
+        lines = [describe_bad_rows(logits)]
         statistics = pu_statistics(
             logits, labels, self.loss.alpha, self.loss.gamma, min_temperature=self.loss.min_temperature
         )

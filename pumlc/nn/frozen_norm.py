@@ -17,7 +17,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from pumlc.nn.local_global import LocalGlobalConv2d, compute_dtype
+from pumlc.nn.local_global import LocalGlobalConv2d, affine_of, compute_dtype
 
 
 class FrozenNorm:
@@ -41,13 +41,6 @@ class FrozenNorm:
         trains = self.norm.training or any(tensor is not None and tensor.requires_grad for tensor in tensors)
         return self.active and not trains
 
-    @torch.no_grad()
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """s [O] and t [O]."""
-        norm = self.norm
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return scale, norm.bias - norm.running_mean * scale
-
     def weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """s W [O, C / groups, K, L] and the bias [O] of the convolution with the norm in it, in this dtype.
 
@@ -66,7 +59,7 @@ class FrozenNorm:
 
     @torch.no_grad()
     def _make(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        scale, shift = self.affine()
+        scale, shift = affine_of(self.norm)
         bias = shift if self.conv.bias is None else shift + scale * self.conv.bias
         return (self.conv.weight * scale[:, None, None, None]).to(dtype), bias.to(dtype)
 
@@ -182,7 +175,8 @@ def _pairs(backbone: nn.Module, image_size: int) -> list[tuple[str, str]]:
     for name, module in without_numbers.named_modules():
         watch(name, module)
     images = torch.empty(1, 3, image_size, image_size, device="meta", requires_grad=True)
-    with contextlib.suppress(RuntimeError, NotImplementedError), torch.enable_grad():
+    # an operator without a form for such a pass: other errors are errors of the network
+    with contextlib.suppress(NotImplementedError), torch.enable_grad():
         uses = _uses(without_numbers.forward_features(images))
         found = [(made_by[node], norm) for node, norm in taken_by.items() if node in made_by and uses[node] == 1]
         return [pair for pair in found if all(calls[name] == 1 for name in pair)]

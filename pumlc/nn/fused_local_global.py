@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d, relu
 
 from pumlc import ops
 from pumlc.nn.folded_conv import fold
-from pumlc.nn.local_global import LocalGlobalConv2d, compute_dtype, padding_of
+from pumlc.nn.local_global import LocalGlobalConv2d, affine_of, compute_dtype, padding_of
 from pumlc.ops import reference
 
 
@@ -30,7 +30,7 @@ class FusedLocalGlobalConv2d(nn.Module):
         self.stride, self.padding = conv.stride, padding_of(conv)
         self.dilation, self.groups = conv.dilation, conv.groups
         with torch.no_grad():
-            scale, shift = branch.affine()
+            scale, shift = affine_of(branch.norm)
             width = branch.reduction.out_channels
             shift = scale * branch.proj.bias + shift
             if conv.bias is not None:

@@ -69,11 +69,6 @@ class GlobalBranch(nn.Module):
         constant = linear(local.mean((2, 3)), self.broad_attn.weight[:, width:].flatten(1))  # [B, K]
         return aggregate, gate + constant[:, :, None, None]
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """s [O] and t [O] with BN(z) = s z + t, on running statistics."""
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
-        return scale, self.norm.bias - self.norm.running_mean * scale
-
     def projected_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
         """W_p^(k) u_k: x [B, C, H, W], aggregate [B, K, H, W] -> [B, O, K]. For dense projections."""
         pooled = ops.attention_pool(x, aggregate)  # [B, K, C]
@@ -141,11 +136,11 @@ class LocalGlobalConv2d(nn.Module):
 
     def _dense(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
-        scale, shift = branch.affine()
+        scale, shift = affine_of(branch.norm)
         weight, bias = conv.weight, conv.bias
         if self.frozen_norm is not None and self.frozen_norm.applies:
             weight, bias = self.frozen_norm.weights(x.dtype)
-            outer, _ = self.frozen_norm.affine()
+            outer, _ = affine_of(self.frozen_norm.norm)
             scale, shift = outer * scale, outer * shift
         context = branch.projected_context(x, aggregate)
         projection = scale[:, None] * branch.proj.weight.flatten(1)  # [O, C]
@@ -167,7 +162,7 @@ class LocalGlobalConv2d(nn.Module):
 
     def _depthwise(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
-        scale, shift = branch.affine()
+        scale, shift = affine_of(branch.norm)
         context = scale * branch.channel_context(x, aggregate)
         centre = scale * branch.proj.weight.flatten()
         shift = scale * branch.proj.bias + shift
@@ -176,7 +171,7 @@ class LocalGlobalConv2d(nn.Module):
         return ops.depthwise_local_global(x, conv.weight, context, gate, centre, shift, stride=conv.stride[0])
 
     def _depthwise_in_parts(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
-        scale, shift = (vector.to(x.dtype)[:, None, None] for vector in self.global_branch.affine())
+        scale, shift = (vector.to(x.dtype)[:, None, None] for vector in affine_of(self.global_branch.norm))
         return self.conv(x) + scale * self._channel_projection(x, aggregate, gate) + shift
 
     def _with_batch_statistics(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
@@ -217,6 +212,12 @@ def why_not(conv: nn.Module, heads: int, reduction: int) -> str | None:
             f"has {conv.padding_mode} padding {conv.padding}, wanted zeros, {half}, so that its centre is on its input"
         )
     return None
+
+
+def affine_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """s [O] and t [O] with norm(z) = s z + t, on running statistics."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 def padding_of(conv: nn.Conv2d) -> tuple[int, int]:

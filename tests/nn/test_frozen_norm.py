@@ -12,6 +12,7 @@ from pumlc.nn import fuse_local_global
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.frozen_norm import AbsorbedBatchNorm2d, NormedConv2d, fold_frozen_norms
 from pumlc.nn.local_global import LocalGlobalConv2d
+from tests.nn.batch_norms import randomize_batch_norms
 
 TOLERANCE = 1e-10  # of float64, relative to the largest
 
@@ -19,12 +20,7 @@ TOLERANCE = 1e-10  # of float64, relative to the largest
 def make(local_global: bool = False, backbone: str = "test_resnet", train_all: bool = False) -> Classifier:
     torch.manual_seed(0)
     model = Classifier(backbone, 4, image_size=64, train_all=train_all, local_global=local_global)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 2)
+    randomize_batch_norms(model)
     return model.double().train()
 
 

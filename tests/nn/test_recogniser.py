@@ -13,6 +13,7 @@ from pumlc.nn import PUMLC, co_occurrence
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from pumlc.nn.published_weights import from_published, load_published, to_published
+from tests.nn.batch_norms import randomize_batch_norms
 from tests.nn.published_recogniser import PublishedRecogniser
 
 CLASSES = 6
@@ -27,12 +28,7 @@ def make_published(local_global: bool = True) -> PublishedRecogniser:
     published = PublishedRecogniser(
         "test_resnet", torch.randn(CLASSES, 300), co_occurrence(labels), local_global=local_global
     )
-    for module in published.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 2)
+    randomize_batch_norms(published)
     return published.train_as_published()
 
 
