@@ -9,6 +9,7 @@
 #include "attention_pool.h"
 #include "depthwise.h"
 #include "gated_broadcast_add.h"
+#include "large_loss.h"
 #include "mixup_consistency.h"
 #include "pu_loss.h"
 #include "semantic_attention.h"
@@ -24,6 +25,7 @@ struct KernelsOf {
   DepthwiseKernels<S, A> depthwise;
   MixupConsistencyKernels<S, A> mixup_consistency;
   SemanticAttentionKernels<S, A> semantic_attention;
+  LargeLossKernels<S, A> large_loss;
 };
 
 struct Kernels {

@@ -138,6 +138,25 @@ PUMLC_HOST_DEVICE T log_sigmoid(T x) {
   return (x < T(0) ? x : T(0)) - log1p(exp_nonpositive(-abs(x)));
 }
 
+// log(1 + x) for x in [0, 1], to 2 ulp in float; NaN for NaN. On the host, unlike log1p, without a call.
+PUMLC_HOST_DEVICE float log1p_unit(float x) {
+#if defined(__CUDA_ARCH__)
+  return log1pf(x);
+#else
+  const float rounded = 1.0f + x;
+  const float lost = x - (rounded - 1.0f);  // exact
+  return log_positive(rounded) + lost / rounded;
+#endif
+}
+
+PUMLC_HOST_DEVICE double log1p_unit(double x) { return ::log1p(x); }
+
+// log(1 + e^x) = -log sigma(-x); finite wherever x is.
+template <typename T>
+PUMLC_HOST_DEVICE T softplus(T x) {
+  return (x > T(0) ? x : T(0)) + log1p_unit(exp_nonpositive(-abs(x)));
+}
+
 // tanh(x) and its derivative 1 - tanh(x)^2, each to full relative accuracy in float.
 template <typename T>
 struct TanhPair {

@@ -4,6 +4,7 @@ from pumlc.ops._library import build_info
 from pumlc.ops.attention_pool import attention_pool
 from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.gated_broadcast_add import gated_broadcast_add
+from pumlc.ops.large_loss import large_loss
 from pumlc.ops.mixup_consistency import mixup_consistency
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 from pumlc.ops.semantic_attention import semantic_attention
@@ -15,6 +16,7 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_local_global",
     "gated_broadcast_add",
+    "large_loss",
     "mixup_consistency",
     "pu_loss",
     "pu_statistics",
