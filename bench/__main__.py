@@ -6,7 +6,15 @@ import argparse
 
 import torch
 
-from bench import attention_pool, depthwise, gated_broadcast_add, mixup_consistency, pu_loss, semantic_attention
+from bench import (
+    attention_pool,
+    depthwise,
+    gated_broadcast_add,
+    large_loss,
+    mixup_consistency,
+    pu_loss,
+    semantic_attention,
+)
 from bench.timing import Report, results_path
 
 
@@ -19,6 +27,7 @@ def main() -> None:
     report = Report(device, None if arguments.no_save else results_path(device))
     pu_loss.run(report)
     mixup_consistency.run(report)
+    large_loss.run(report)
     attention_pool.run(report)
     gated_broadcast_add.run(report)
     depthwise.run(report)

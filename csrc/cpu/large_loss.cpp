@@ -16,7 +16,7 @@ namespace pumlc::cpu {
 namespace {
 
 // Entries below which a second thread costs more than it gives.
-constexpr int64_t kGrain = 1 << 14;
+constexpr int64_t kGrain = 1 << 15;
 
 struct Backend {
   explicit Backend(const at::Tensor&) {}

@@ -56,15 +56,16 @@ PUMLC_INLINE void read_keys(const LargeLossArguments<S, A>& a, const EntryBlock&
 template <typename S, typename A>
 void large_loss_histogram(const LargeLossArguments<S, A>& a, const math::Selection<S>& selection, int shift,
                           int64_t first, int64_t last, int64_t* bins) {
-  const math::Selection<S> s = selection;
+  const auto prefix = static_cast<math::Bits<S>>(selection.prefix);
+  const auto mask = static_cast<math::Bits<S>>(selection.mask);
   int64_t histograms[kHistograms][math::kDigits] = {};
   for_entry_blocks(a, first, last, [&](int64_t, const EntryBlock& block) {
     math::Bits<S> keys[kEntryBlock];
     read_keys(a, block, keys);
-    if (s.mask != 0) {  // few keys begin as the one that is sought: often none of a block
+    if (mask != 0) {  // few keys begin as the one that is sought: often none of a block
       math::Bits<S> found = 0;
       for (int j = 0; j < kEntryBlock; ++j) {
-        keys[j] = (keys[j] & s.mask) == s.prefix ? keys[j] : math::Bits<S>(0);
+        keys[j] = (keys[j] & mask) == prefix ? keys[j] : math::Bits<S>(0);
         found |= keys[j];
       }
       if (found == 0) return;
@@ -86,17 +87,17 @@ class LargeLossBlock {
   }
 
   // Writes mask and gradient; returns the sum of the losses.
+  template <bool kCorrects>
   A finish(A threshold) const {
-    const bool corrects = a_.corrects;
     const A scale = a_.scale();
     A losses[kEntryBlock];
     A gradients[kEntryBlock];
-    A large[kEntryBlock];  // 1 or 0; a vector of bool would be of another size
+    A large[kEntryBlock];
     for (int j = 0; j < kEntryBlock; ++j) {
-      const auto term = math::large_loss_term(logits_[j], labels_[j] > A(0), labels_[j] == A(0), threshold, corrects);
+      const auto term = math::large_loss_term<kCorrects>(logits_[j], labels_[j] > A(0), labels_[j] == A(0), threshold);
       losses[j] = term.loss;
       gradients[j] = scale * term.gradient;
-      large[j] = term.is_large ? A(1) : A(0);
+      large[j] = term.large;
     }
     const int64_t at = block_.row * a_.columns + block_.first;
     write(large, a_.corrected + at);
@@ -145,14 +146,20 @@ class LargeLossBlock {
   A labels_[kEntryBlock];
 };
 
-template <typename S, typename A>
-void large_loss_finish(const LargeLossArguments<S, A>& a, S threshold, int64_t first, int64_t last,
-                       double* chunk_losses) {
+template <bool kCorrects, typename S, typename A>
+void finish_chunks(const LargeLossArguments<S, A>& a, S threshold, int64_t first, int64_t last, double* chunk_losses) {
   std::fill(chunk_losses + first, chunk_losses + last, 0.0);
   const A least = static_cast<A>(threshold);
   for_entry_blocks(a, first, last, [&](int64_t chunk, const EntryBlock& block) {
-    chunk_losses[chunk] += LargeLossBlock<S, A>(a, block).finish(least);
+    chunk_losses[chunk] += LargeLossBlock<S, A>(a, block).template finish<kCorrects>(least);
   });
+}
+
+template <typename S, typename A>
+void large_loss_finish(const LargeLossArguments<S, A>& a, S threshold, int64_t first, int64_t last,
+                       double* chunk_losses) {
+  a.corrects ? finish_chunks<true>(a, threshold, first, last, chunk_losses)
+             : finish_chunks<false>(a, threshold, first, last, chunk_losses);
 }
 
 template <typename S, typename A>

@@ -25,7 +25,7 @@ constexpr int kOneBlockThreads = 1024;  // where there is one
 static_assert(kOneBlockThreads <= kWarpSize * kWarpSize, "block_sum adds at most 32 warps");
 static_assert(kDigits % kThreads == 0 && kDigits % kOneBlockThreads == 0, "threads have equally many digits");
 
-// Up to here the passes of one block, from the cache, take less than four launches.
+// Up to here a pass of one block is at most 32 entries of every thread, which one launch more would hardly be faster for.
 constexpr int64_t kOneBlock = 1 << 15;
 // Fewer entries would not pay for adding a histogram to that of all.
 constexpr int64_t kEntriesPerBlock = 16 * kThreads;
@@ -103,10 +103,13 @@ __device__ A finish_entries(const LargeLossArguments<S, A>& a, S threshold) {
 #pragma unroll 2
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < elements; i += gridDim.x * blockDim.x) {
     const Entry<S, A> entry(a, i);
-    const auto term =
-        math::large_loss_term(static_cast<A>(entry.logit), entry.label > 0, entry.label == 0, least, a.corrects);
+    const auto logit = static_cast<A>(entry.logit);
+    const bool is_positive = entry.label > 0;
+    const bool is_unobserved = entry.label == 0;
+    const auto term = a.corrects ? math::large_loss_term<true>(logit, is_positive, is_unobserved, least)
+                                 : math::large_loss_term<false>(logit, is_positive, is_unobserved, least);
     sum += term.loss;
-    a.corrected[i] = term.is_large;
+    a.corrected[i] = term.large != A(0);
     if (a.gradient != nullptr) a.gradient[i] = static_cast<S>(scale * term.gradient);
   }
   return sum;

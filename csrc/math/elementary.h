@@ -151,10 +151,10 @@ PUMLC_HOST_DEVICE float log1p_unit(float x) {
 
 PUMLC_HOST_DEVICE double log1p_unit(double x) { return ::log1p(x); }
 
-// log(1 + e^x) = -log sigma(-x); finite wherever x is.
+// log(1 + e^x) = -log sigma(-x), finite wherever x is, given tail = log(1 + e^-|x|), which is also that of -x.
 template <typename T>
-PUMLC_HOST_DEVICE T softplus(T x) {
-  return (x > T(0) ? x : T(0)) + log1p_unit(exp_nonpositive(-abs(x)));
+PUMLC_HOST_DEVICE T softplus(T x, T tail) {
+  return (x > T(0) ? x : T(0)) + tail;
 }
 
 // tanh(x) and its derivative 1 - tanh(x)^2, each to full relative accuracy in float.

@@ -93,30 +93,32 @@ PUMLC_HOST_DEVICE int digit_of(Bits<S> key, int shift) {
   return static_cast<int>((key >> shift) & (kDigits - 1));
 }
 
-// What is known of the k-th largest key.
+// What is known of the k-th largest key. Fields of one size: a copy reads nothing that was not written.
 template <typename S>
 struct Selection {
-  Bits<S> prefix;  // its first bits, the others 0
-  Bits<S> mask;    // which those are
-  int64_t rank;    // its place among the keys that begin so, from 1
-  bool is_found;   // the keys from prefix on are the k largest and their equals
+  uint64_t prefix;    // its first bits, the others 0
+  uint64_t mask;      // which those are
+  int64_t rank;       // its place among the keys that begin so, from 1
+  uint64_t is_found;  // 1 where the keys from prefix on are the k largest and their equals, else 0
 
-  PUMLC_HOST_DEVICE bool has(Bits<S> key) const { return (key & mask) == prefix && key != 0; }
+  PUMLC_HOST_DEVICE bool has(Bits<S> key) const {
+    return (key & static_cast<Bits<S>>(mask)) == static_cast<Bits<S>>(prefix) && key != 0;
+  }
 
   // The key has this digit, which `count` of the keys that begin so have; `above` have larger ones.
   PUMLC_HOST_DEVICE void refine(int digit, int shift, int64_t above, int64_t count) {
-    prefix = static_cast<Bits<S>>(prefix | (static_cast<Bits<S>>(digit) << shift));
-    mask = static_cast<Bits<S>>(mask | (static_cast<Bits<S>>(kDigits - 1) << shift));
+    prefix |= static_cast<uint64_t>(digit) << shift;
+    mask |= static_cast<uint64_t>(kDigits - 1) << shift;
     rank -= above;
     is_found = shift == 0 || rank == count;
   }
 
   // There are fewer keys than were asked for.
-  PUMLC_HOST_DEVICE void take_all() { is_found = true; }
+  PUMLC_HOST_DEVICE void take_all() { is_found = 1; }
 
   // The number from which on unobserved logits are chosen, once it is found.
   PUMLC_HOST_DEVICE S threshold() const {
-    const Bits<S> key = prefix < kLeastKey<S> ? kLeastKey<S> : prefix;
+    const auto key = prefix < kLeastKey<S> ? kLeastKey<S> : static_cast<Bits<S>>(prefix);
     const auto bits = static_cast<Bits<S>>(key >= kSignBit<S> ? key - kSignBit<S> : ~key);
     S number;
     std::memcpy(&number, &bits, sizeof(number));
@@ -126,7 +128,7 @@ struct Selection {
 
 template <typename S>
 PUMLC_HOST_DEVICE Selection<S> select_largest(int64_t k) {
-  return {Bits<S>(0), Bits<S>(0), k, false};
+  return {0, 0, k, 0};
 }
 
 // The threshold of k = 0: no comparison with it is true.
@@ -140,19 +142,21 @@ template <typename T>
 struct LargeLossTerm {
   T loss;
   T gradient;
-  bool is_large;
+  T large;  // 1 where it is rejected or corrected, else 0: numbers of one size, of which a compiler makes vector code
 };
 
-template <typename T>
-PUMLC_HOST_DEVICE LargeLossTerm<T> large_loss_term(T logit, bool is_positive, bool is_unobserved, T threshold,
-                                                   bool corrects) {
-  const bool is_large = is_unobserved & (logit >= threshold);
-  const bool target = is_positive | (is_large & corrects);
-  const bool is_rejected = is_large & !corrects;
+// kCorrects: large losses are corrected, else rejected.
+template <bool kCorrects, typename T>
+PUMLC_HOST_DEVICE LargeLossTerm<T> large_loss_term(T logit, bool is_positive, bool is_unobserved, T threshold) {
   const SigmoidPair<T> s = sigmoid_pair(logit);
-  const T loss = softplus(target ? -logit : logit);
-  const T gradient = target ? -s.q : s.p;
-  return {is_rejected ? T(0) : loss, is_rejected ? T(0) : gradient, is_large};
+  const T tail = log1p_unit(exp_nonpositive(-abs(logit)));
+  const T least = is_unobserved ? threshold : no_threshold<T>();
+  const T of_large_loss = kCorrects ? softplus(-logit, tail) : T(0);
+  const T of_large_gradient = kCorrects ? -s.q : T(0);
+  const T loss = softplus(is_positive ? -logit : logit, tail);
+  const T gradient = is_positive ? -s.q : s.p;
+  const bool is_large = logit >= least;
+  return {is_large ? of_large_loss : loss, is_large ? of_large_gradient : gradient, is_large ? T(1) : T(0)};
 }
 
 }  // namespace pumlc::math

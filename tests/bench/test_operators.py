@@ -11,6 +11,7 @@ from bench import (
     attention_pool,
     depthwise,
     gated_broadcast_add,
+    large_loss,
     local_global,
     mixup_consistency,
     providers,
@@ -24,6 +25,7 @@ CPU = torch.device("cpu")
 SMALL = {
     "pu_loss": (pu_loss, PuLossShape(9, 5, 1.0)),
     "mixup_consistency": (mixup_consistency, PuLossShape(9, 5, 1.0)),
+    "large_loss": (large_loss, PuLossShape(9, 5, 1.0)),
     "attention_pool": (attention_pool, FeatureMapShape(2, 16, 5, 4)),
     "gated_broadcast_add": (gated_broadcast_add, FeatureMapShape(2, 16, 5, 4)),
     "depthwise_conv2d": (depthwise, DepthwiseShape(2, 16, 7, 5, 2)),

@@ -12,6 +12,7 @@ from pumlc.ops import (
     attention_pool,
     depthwise_local_global,
     gated_broadcast_add,
+    large_loss,
     mixup_consistency,
     pu_loss,
     pu_statistics,
@@ -47,6 +48,12 @@ def mixup_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     return loss.detach(), *torch.autograd.grad(loss, inputs)
 
 
+def large_loss_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    logits = logits.detach().requires_grad_()
+    loss, corrected = large_loss(logits, labels, logits.numel() // 50 + 1, "correct")
+    return loss.detach(), corrected, *torch.autograd.grad(loss, logits)
+
+
 def attention_pool_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     inputs = [case.features(dtype, device).requires_grad_(), case.scores(dtype, device).requires_grad_()]
     pooled = attention_pool(*inputs)
@@ -68,7 +75,9 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "function", [loss_and_gradient, in_three_phases, mixup_and_gradients], ids=lambda function: function.__name__
+    "function",
+    [loss_and_gradient, in_three_phases, mixup_and_gradients, large_loss_and_gradient],
+    ids=lambda function: function.__name__,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

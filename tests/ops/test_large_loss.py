@@ -232,7 +232,7 @@ def test_any_order_of_threads_gives_the_same_bits(name, gpu, emulated):
     ("change", "error", "message"),
     [
         (
-            {"logits": torch.zeros(0, 3), "labels": torch.zeros(0, 3)},
+            {"logits": torch.zeros(0, 3), "labels": torch.zeros(0, 3).char()},
             ValueError,
             r"logits: got shape \[0, 3\], wanted at",
         ),
