@@ -23,7 +23,7 @@ MODES = ("reject", "correct")
 ALL = {case.name: case for case in CASES}
 # the others are like these but for more rows or classes; the first is of one positive
 NAMES = ("one element", "one row", "one class", "no positive", "all positive", "constant logits", "logits of +-80")
-NAMES += ("one outlier", "primes", "COCO", "tall", "padded rows", "every second column", "column-major")
+NAMES += ("one outlier", "primes", "COCO", "padded rows", "every second column", "column-major")
 CHOSEN = tuple(ALL[name] for name in NAMES)
 
 
@@ -218,10 +218,10 @@ def test_same_input_same_bits_on_any_number_of_threads(name, device):
 @pytest.mark.parametrize("name", ["one class", "COCO", "primes"])
 def test_any_order_of_threads_gives_the_same_bits(name, gpu, emulated):
     multiprocessors, shared_memory = gpu
-    logits, labels = ALL[name](torch.float32, "cpu")
     results = []
     for order in range(3):
         with emulated.installed(multiprocessors=multiprocessors, shared_memory=shared_memory, order=order):
+            logits, labels = ALL[name](torch.float32, "cpu")
             results.append(loss_mask_and_gradient(large_loss, logits, labels, 60, "correct"))
     assert_same_bits(results)
     expected = reference.large_loss(logits.double(), labels, 60, "correct")
