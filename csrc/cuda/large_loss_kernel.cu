@@ -25,7 +25,7 @@ constexpr int kOneBlockThreads = 1024;  // where there is one
 static_assert(kOneBlockThreads <= kWarpSize * kWarpSize, "block_sum adds at most 32 warps");
 static_assert(kDigits % kThreads == 0 && kDigits % kOneBlockThreads == 0, "threads have equally many digits");
 
-// Up to here a pass of one block is at most 32 entries of every thread, which one launch more would hardly be faster for.
+// Up to here a pass of one block is at most 32 entries of every thread: little beside the launches that it saves.
 constexpr int64_t kOneBlock = 1 << 15;
 // Fewer entries would not pay for adding a histogram to that of all.
 constexpr int64_t kEntriesPerBlock = 16 * kThreads;
@@ -116,7 +116,7 @@ __device__ A finish_entries(const LargeLossArguments<S, A>& a, S threshold) {
 }
 
 template <typename S, typename A>
-__global__ void __launch_bounds__(kOneBlockThreads) one_block_kernel(const LargeLossArguments<S, A> a) {
+__global__ void __launch_bounds__(kOneBlockThreads, 1) one_block_kernel(const LargeLossArguments<S, A> a) {
   __shared__ unsigned bins[kDigits];
   __shared__ unsigned warp_counts[kWarpSize];
   __shared__ A warp_sums[kWarpSize];
