@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -112,12 +111,10 @@ def ablation_table(rows: Sequence[dict]) -> str:
             f"`{row['flags']}`" if row["flags"] else "",
             f"{row['lr']:g}",
             mean_and_deviation(row["test_mAP"]),
-            f"{statistics.fmean(row['images_per_second']):.0f}",
-            f"{statistics.fmean(row['seconds']) / 60:.1f}",
         )
         for row in rows
     ]
-    header = ("what", "flags of train.py", "learning rate", "test mAP, %", "img/s", "minutes")
+    header = ("what", "flags of train.py", "learning rate", "test mAP, %")
     notes = "\n".join(f"- {sentence}" for sentence in undecided(rows))
     return markdown(header, lines) + (f"\n\n{notes}" if notes else "")
 
