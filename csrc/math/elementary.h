@@ -85,6 +85,18 @@ PUMLC_HOST_DEVICE float log_positive(float x) {
 
 PUMLC_HOST_DEVICE double log_positive(double x) { return ::log(x); }
 
+// log(1 + x) for x >= 0, to 2 ulp in float.
+PUMLC_HOST_DEVICE float log1p_nonnegative(float x) {
+#if defined(__CUDA_ARCH__)
+  return log1pf(x);
+#else
+  const float sum = 1.0f + x;
+  return log_positive(sum) + (x - (sum - 1.0f)) / sum;  // with what the sum lost
+#endif
+}
+
+PUMLC_HOST_DEVICE double log1p_nonnegative(double x) { return ::log1p(x); }
+
 PUMLC_HOST_DEVICE float pow(float x, float y) { return ::powf(x, y); }
 PUMLC_HOST_DEVICE double pow(double x, double y) { return ::pow(x, y); }
 
@@ -137,19 +149,6 @@ template <typename T>
 PUMLC_HOST_DEVICE T log_sigmoid(T x) {
   return (x < T(0) ? x : T(0)) - log1p(exp_nonpositive(-abs(x)));
 }
-
-// log(1 + x) for x in [0, 1], to 2 ulp in float; NaN for NaN. On the host, unlike log1p, without a call.
-PUMLC_HOST_DEVICE float log1p_unit(float x) {
-#if defined(__CUDA_ARCH__)
-  return log1pf(x);
-#else
-  const float rounded = 1.0f + x;
-  const float lost = x - (rounded - 1.0f);  // exact
-  return log_positive(rounded) + lost / rounded;
-#endif
-}
-
-PUMLC_HOST_DEVICE double log1p_unit(double x) { return ::log1p(x); }
 
 // log(1 + e^x) = -log sigma(-x), finite wherever x is, given tail = log(1 + e^-|x|), which is also that of -x.
 template <typename T>

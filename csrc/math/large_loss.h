@@ -149,7 +149,7 @@ struct LargeLossTerm {
 template <bool kCorrects, typename T>
 PUMLC_HOST_DEVICE LargeLossTerm<T> large_loss_term(T logit, bool is_positive, bool is_unobserved, T threshold) {
   const SigmoidPair<T> s = sigmoid_pair(logit);
-  const T tail = log1p_unit(exp_nonpositive(-abs(logit)));
+  const T tail = log1p_nonnegative(exp_nonpositive(-abs(logit)));
   const T least = is_unobserved ? threshold : no_threshold<T>();
   const T of_large_loss = kCorrects ? softplus(-logit, tail) : T(0);
   const T of_large_gradient = kCorrects ? -s.q : T(0);
