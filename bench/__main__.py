@@ -11,6 +11,7 @@ from bench import (
     depthwise,
     elementwise_loss,
     gated_broadcast_add,
+    large_loss,
     mixup_consistency,
     pu_loss,
     semantic_attention,
@@ -28,6 +29,7 @@ def main() -> None:
     pu_loss.run(report)
     mixup_consistency.run(report)
     elementwise_loss.run(report)
+    large_loss.run(report)
     attention_pool.run(report)
     gated_broadcast_add.run(report)
     depthwise.run(report)

@@ -151,6 +151,30 @@ def elementwise_loss(shape: LossShape, number_bytes: int, passes: str) -> Counts
     return Counts(moved, fmas, specials)
 
 
+MASK_BYTES = 1  # bool
+LARGEST_OF_ONE_BLOCK = 1 << 15
+"""Entries that large_loss gives to one block of threads, which can wait for each other within a launch."""
+
+
+def large_loss(shape: PuLossShape, number_bytes: int, passes: str) -> Counts:
+    """The operations are those of csrc/math/large_loss.h and csrc/math/elementary.h; those on integers, which find the
+    k-th largest logit, are left out, and so is all reading but the first.
+    """
+    elements = shape.rows * shape.classes
+    moved = elements * (number_bytes + LABEL_BYTES + MASK_BYTES) + LOSS_BYTES  # logits and labels read, mask written
+    fmas = elements * (
+        2  # sigmoid pair: 1 + e, e * larger
+        + 1  # logarithm: 1 + e
+        + 2  # max(x, 0), to the sum of the losses
+    )
+    specials = elements * 3  # sigmoid pair: e = exp(-|x|), 1 / (1 + e); log(1 + e)
+    if passes == FORWARD_AND_BACKWARD:
+        moved += elements * number_bytes  # the gradient written
+        fmas += elements  # by the number of entries
+    launches = 1 if elements <= LARGEST_OF_ONE_BLOCK else 2  # the k-th largest logit, then what follows from it
+    return Counts(moved, fmas, specials, launches)
+
+
 class FeatureMapShape(NamedTuple):
     images: int
     channels: int
@@ -295,6 +319,11 @@ OPERATORS = {
             for shape in ((35, 80, 2.9), (256, 80, 2.9), (1024, 9605, 8.0))
         ),
         elementwise_loss,
+    ),
+    "large_loss": Operator(
+        # the batch of LL-R on COCO, a large COCO batch, OpenImages
+        (PuLossShape(16, 80, 2.9), PuLossShape(256, 80, 2.9), PuLossShape(1024, 9605, 8.0)),
+        large_loss,
     ),
     "attention_pool": Operator(STAGES, attention_pool),
     "gated_broadcast_add": Operator(STAGES, gated_broadcast_add),

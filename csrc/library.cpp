@@ -40,6 +40,12 @@ TORCH_LIBRARY(pumlc, m) {
       "elementwise_loss(Tensor logits, Tensor labels, str kind, float[] parameters, bool mean, bool with_gradient) "
       "-> (Tensor loss, Tensor gradient)");
 
+  // logits [B, C], labels [B, C] int8; k unobserved entries are rejected or, where `corrects`, corrected
+  // -> loss [], which entries those are [B, C] bool, gradient of the loss [B, C] (or [0, C] where it is not wanted)
+  m.def(
+      "large_loss(Tensor logits, Tensor labels, int k, bool corrects, bool with_gradient) "
+      "-> (Tensor loss, Tensor corrected, Tensor gradient)");
+
   // x [B, C, H, W], scores [B, K, H, W] -> pooled [B, K, C], or [B, C] where grouped; means, pooled before it was
   // rounded to the dtype of x, or [0] where it was not; statistics [B, 2, K] of the softmax
   m.def("attention_pool(Tensor x, Tensor scores, bool grouped) -> (Tensor pooled, Tensor means, Tensor statistics)");

@@ -10,6 +10,7 @@
 #include "depthwise.h"
 #include "elementwise_loss.h"
 #include "gated_broadcast_add.h"
+#include "large_loss.h"
 #include "mixup_consistency.h"
 #include "pu_loss.h"
 #include "semantic_attention.h"
@@ -25,6 +26,7 @@ struct KernelsOf {
   DepthwiseKernels<S, A> depthwise;
   MixupConsistencyKernels<S, A> mixup_consistency;
   ElementwiseLossKernels<S, A> elementwise_loss;
+  LargeLossKernels<S, A> large_loss;
   SemanticAttentionKernels<S, A> semantic_attention;
 };
 

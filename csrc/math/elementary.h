@@ -189,6 +189,12 @@ PUMLC_HOST_DEVICE T log_sigmoid(T x) {
   return (x < T(0) ? x : T(0)) - log1p(exp_nonpositive(-abs(x)));
 }
 
+// log(1 + e^x) = -log sigma(-x), finite wherever x is, given tail = log(1 + e^-|x|), which is also that of -x.
+template <typename T>
+PUMLC_HOST_DEVICE T softplus(T x, T tail) {
+  return (x > T(0) ? x : T(0)) + tail;
+}
+
 // tanh(x) and its derivative 1 - tanh(x)^2, each to full relative accuracy in float.
 template <typename T>
 struct TanhPair {

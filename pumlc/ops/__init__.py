@@ -6,6 +6,7 @@ from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.elementwise_loss import elementwise_loss
 from pumlc.ops.gated_broadcast_add import gated_broadcast_add
 from pumlc.ops.loss_kinds import LOSS_KINDS
+from pumlc.ops.large_loss import large_loss
 from pumlc.ops.mixup_consistency import mixup_consistency
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 from pumlc.ops.semantic_attention import semantic_attention
@@ -19,6 +20,7 @@ __all__ = [
     "depthwise_local_global",
     "elementwise_loss",
     "gated_broadcast_add",
+    "large_loss",
     "mixup_consistency",
     "pu_loss",
     "pu_statistics",

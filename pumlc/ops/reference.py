@@ -95,6 +95,34 @@ def mixup_consistency(
     return difference.square().mean(0).sum()
 
 
+def large_loss(logits: Tensor, labels: Tensor, k: int, mode: str) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy that rejects or corrects the k largest losses on unobserved labels, and all equal to the
+    smallest of them (Large Loss Matters, arXiv 2206.03740).
+
+    On unobserved labels, which are taken for negatives, the loss grows strictly with the logit: logits are compared.
+
+    Args:
+        logits: [B, C], floating point.
+        labels: [B, C]; above 0 is positive, below 0 a known negative, 0 unobserved.
+        k: how many; 0 for none. Of fewer unobserved entries all.
+        mode: "reject", loss 0, or "correct", the loss of a positive.
+
+    Returns:
+        Scalar: the mean over all entries; and [B, C] bool: which entries were rejected or corrected.
+    """
+    unobserved = (labels == 0) & ~logits.isnan()
+    corrected = torch.zeros_like(unobserved)
+    if k > 0:
+        lowest = torch.where(unobserved, logits.detach(), -torch.inf)
+        threshold = lowest.flatten().topk(min(k, logits.numel()), sorted=False).values.min()
+        corrected = unobserved & (logits >= threshold)
+    target = (labels > 0) | corrected if mode == "correct" else labels > 0
+    loss = -logsigmoid(torch.where(target, logits, -logits))
+    if mode == "reject":
+        loss = torch.where(corrected, 0.0, loss)
+    return loss.mean(), corrected
+
+
 def attention_pool(x: Tensor, scores: Tensor, *, grouped: bool = False) -> Tensor:
     """Attention-weighted means of the positions of a feature map: softmax over H x W per head, then the weighted sum.
 

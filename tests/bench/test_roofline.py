@@ -54,6 +54,15 @@ def test_counts_of_elementwise_losses(kind, fmas, specials):
     assert (forward.specials, both.specials) == (70 * specials[0], 70 * specials[1])
 
 
+def test_counts_of_large_loss():
+    """7 rows of 10 classes: 70 entries."""
+    forward, both = (counts.large_loss(PuLossShape(7, 10, 1.0), 2, passes) for passes in PASSES)
+    assert (forward.bytes, both.bytes) == (70 * 4 + 4, 70 * 6 + 4)
+    assert (forward.fmas, both.fmas) == (70 * 5, 70 * 6)
+    assert forward.specials == both.specials == 70 * 3
+    assert (forward.launches, counts.large_loss(LARGE, 2, FORWARD).launches) == (1, 2)
+
+
 def test_counts_of_semantic_attention():
     """30 rows of 7, 4 words: 210 features, 28 + 7 parameters, 120 scores, 840 products."""
     shape = counts.SemanticShape(2, 15, 4, 7)

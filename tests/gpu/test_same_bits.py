@@ -13,6 +13,7 @@ from pumlc.ops import (
     depthwise_local_global,
     elementwise_loss,
     gated_broadcast_add,
+    large_loss,
     mixup_consistency,
     pu_loss,
     pu_statistics,
@@ -54,6 +55,12 @@ def elementwise_losses_and_gradients(logits: Tensor, labels: Tensor) -> tuple[Te
     return *(loss.detach() for loss in losses), *(torch.autograd.grad(loss, logits)[0] for loss in losses)
 
 
+def large_loss_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    logits = logits.detach().requires_grad_()
+    loss, corrected = large_loss(logits, labels, logits.numel() // 50 + 1, "correct")
+    return loss.detach(), corrected, *torch.autograd.grad(loss, logits)
+
+
 def attention_pool_and_gradients(case: FeatureMap, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     inputs = [case.features(dtype, device).requires_grad_(), case.scores(dtype, device).requires_grad_()]
     pooled = attention_pool(*inputs)
@@ -84,6 +91,16 @@ def bits(tensor: Tensor) -> Tensor:
 def test_same_input_same_bits(case, dtype, function: Callable, device):
     logits, labels = case(dtype, device)
     assert_same_bits_run_to_run(lambda: function(logits, labels), device)
+
+
+# one block, several of them, rows with gaps: the kernels do not know how many rows there are
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "case", [it for it in CASES if it.name in ("COCO", "primes", "padded rows")], ids=lambda case: case.name
+)
+def test_same_bits_of_large_loss(case, dtype, device):
+    logits, labels = case(dtype, device)
+    assert_same_bits_run_to_run(lambda: large_loss_and_gradient(logits, labels), device)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 #include "../elementwise_loss_kernel.h"
 #include "../gated_broadcast_add_kernel.h"
 #include "../kernels.h"
+#include "../large_loss_kernel.h"
 #include "../mixup_consistency_kernel.h"
 #include "../pu_loss_kernel.h"
 #include "../semantic_attention_kernel.h"
@@ -18,9 +19,9 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>(),           attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
-          depthwise_kernels<S, A>(),         mixup_consistency_kernels<S, A>(), elementwise_loss_kernels<S, A>(),
-          semantic_attention_kernels<S, A>()};
+  return {pu_loss_kernels<S, A>(),   attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
+          depthwise_kernels<S, A>(), mixup_consistency_kernels<S, A>(), elementwise_loss_kernels<S, A>(),
+          large_loss_kernels<S, A>(), semantic_attention_kernels<S, A>()};
 }
 
 const Kernels kKernels = {
