@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,6 +86,20 @@ def load_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
     except Exception as error:  # a damaged file raises whatever its first bad byte leads to
         advice = "Remove it to go on from the one before." if len(found) > 1 else "It is the only one: start anew."
         raise InputError(f"The checkpoint {path} is truncated or damaged and cannot be read. {advice}") from error
+
+
+def check_fits(state: dict[str, Any], run: Path, class_names: Sequence[str], steps_per_epoch: int) -> None:
+    """Raise InputError unless the checkpoint ``state`` of ``run`` is of these classes and this many steps."""
+    if state["class_names"] != list(class_names):
+        raise InputError(
+            f"The run {run} has {len(state['class_names'])} classes ({', '.join(state['class_names'][:4])}, …), the "
+            f"data {len(class_names)} ({', '.join(class_names[:4])}, …). Resume with the data that it began with."
+        )
+    if state["steps_per_epoch"] != steps_per_epoch:
+        raise InputError(
+            f"The run {run} has {state['steps_per_epoch']} steps per epoch, this would have {steps_per_epoch}. Resume "
+            "with the same data and number of processes."
+        )
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

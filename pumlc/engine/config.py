@@ -7,6 +7,9 @@ from typing import Literal
 
 from pumlc.errors import InputError
 
+Algorithm = Literal["pu-mlc", "ll-r", "ll-ct", "ll-cp"]
+Loss = Literal["an", "ignore", "wan", "ls", "focal", "asl", "hill", "splc", "em", "gr"]  # pumlc.ops.LOSS_KINDS
+
 
 @dataclass(frozen=True)
 class Config:
@@ -27,8 +30,8 @@ class Config:
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
 
-    method: Literal["pu-mlc", "an", "ignore", "wan", "ls", "focal", "asl", "hill", "splc", "em", "gr"] = "pu-mlc"
-    """How labels become a loss: the PU loss, or one of pumlc.ops.LOSS_KINDS (an, unknown taken for negative, first)."""
+    method: Literal[Algorithm, Loss] = "pu-mlc"
+    """How labels become a loss; an, cross-entropy with every unknown label taken for negative, is the baseline."""
     backbone: str = "resnet101"
     """Name of a timm model."""
     weights: str = "auto"
@@ -57,11 +60,23 @@ class Config:
     batch_size: int = 32
     """Images per step and process."""
     lr: float = 1e-3
-    """Highest learning rate of the one-cycle schedule."""
+    """Learning rate, the highest of the schedule."""
+    head_lr_factor: float = 1.0
+    """Learning rate of what follows the backbone, in multiples of --lr."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """How gradients become steps."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """SGD with Nesterov's momentum."""
     weight_decay: float = 1e-4
-    """L2 penalty of Adam (added to the gradient, not decoupled)."""
+    """L2 penalty (added to the gradient, not decoupled)."""
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """The learning rate over the steps."""
     pct_start: float = 0.2
-    """Share of the schedule in which the learning rate rises."""
+    """Share of the one-cycle schedule in which the learning rate rises."""
+    early_stop: float | None = None
+    """Stop once the val mAP of an epoch is this many points below the best; by default never."""
     clip_norm: float | None = None
     """Clip the gradient to this norm; by default not at all."""
     ema_decay: float = 0.9997
@@ -81,6 +96,8 @@ class Config:
     """The share of an image in a mixture is drawn from Beta(this, this), one share per step."""
     detach_target: bool = False
     """Hold the target of the mixup regulariser constant instead of training it too, as published."""
+    delta_rel: float = 0.2
+    """ll-r, ll-ct, ll-cp: percent of all labels; the largest losses that are set aside grow by so much per epoch."""
     sync_statistics: bool = True
     """Take the loss statistics over all processes, so that their number does not change the result."""
 
@@ -137,13 +154,17 @@ _RANGES = (  # field, lowest, highest
     ("steps", 1, _INF),
     ("batch_size", 1, _INF),
     ("lr", 0.0, _INF),
+    ("head_lr_factor", 0.0, _INF),
+    ("momentum", 0.0, 1.0),
     ("weight_decay", 0.0, _INF),
     ("pct_start", 0.0, 1.0),
+    ("early_stop", 0.0, 100.0),
     ("clip_norm", 0.0, _INF),
     ("ema_decay", 0.0, 1.0),
     ("alpha", 0.0, _INF),
     ("gamma", 0.0, _INF),
     ("min_temperature", 1e-6, 1.0),
+    ("delta_rel", 0.0, 100.0),
     ("mixup", 0.0, _INF),
     ("mixup_beta", 0.05, _INF),  # below, a float32 holds too few of the small shares
     ("threads", 1, _INF),

@@ -1,13 +1,32 @@
-"""Adam, and the one-cycle schedule as a pure function of the step."""
+"""Learning rates as pure functions of the step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+
+
+class Schedule(Protocol):
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set up ``optimizer`` for step number ``step``, from 0, and return the learning rate.
+
+        A group of parameters with an ``lr_factor`` gets that many times the rate.
+        """
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same learning rate in every step."""
+
+    lr: float
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """As :meth:`Schedule.apply`."""
+        _set_rate(optimizer, self.lr)
+        return self.lr
 
 
 @dataclass(frozen=True)
@@ -15,9 +34,9 @@ class OneCycle:
     """The one-cycle policy (Smith & Topin 2019) as ``torch.optim.lr_scheduler.OneCycleLR`` has it by default.
 
     The learning rate rises on a cosine from lr/25 to lr over ``pct_start`` of the steps and falls on a cosine
-    to lr/250,000 at the last one; Adam's first beta falls from 0.95 to 0.85 and rises again. A function of the
-    step alone: nothing to save, and any number of steps works (the one in torch divides by zero where
-    ``pct_start * total_steps`` is 1).
+    to lr/250,000 at the last one; Adam's first beta falls from 0.95 to 0.85 and rises again (the momentum of SGD
+    stays). A function of the step alone: nothing to save, and any number of steps works (the one in torch divides by
+    zero where ``pct_start * total_steps`` is 1).
     """
 
     lr: float
@@ -42,18 +61,19 @@ class OneCycle:
         return _cosine(self.lr, start / self.END_DIVISOR, share), _cosine(self.LOW_BETA, self.HIGH_BETA, share)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set up ``optimizer`` for step number ``step`` and return the learning rate."""
+        """As :meth:`Schedule.apply`."""
         lr, beta1 = self(step)
+        _set_rate(optimizer, lr)
         for group in optimizer.param_groups:
-            group["lr"] = lr
-            group["betas"] = (beta1, group["betas"][1])
+            if "betas" in group:
+                group["betas"] = (beta1, group["betas"][1])
         return lr
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
-
-
-def fused_adam(parameters: Iterable[Tensor], lr: float, weight_decay: float) -> torch.optim.Adam:
-    """Adam in one kernel over the tensors that train; the weight decay is added to the gradient."""
-    return torch.optim.Adam((p for p in parameters if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True)

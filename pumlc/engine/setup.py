@@ -18,15 +18,20 @@ from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.engine.host_memory import keep_freed_memory
+from pumlc.engine.schedule import Constant, OneCycle, Schedule
 from pumlc.errors import InputError
 from pumlc.methods import Method
-from pumlc.methods.losses import CHANGE_WITH_EPOCHS, ElementwiseLoss
+from pumlc.methods.label_store import LabelStore
+from pumlc.methods.large_loss import LargeLoss
+from pumlc.methods.losses import ElementwiseLoss
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from pumlc.nn.recogniser import WORD_SIZE
 from pumlc.ops import LOSS_KINDS
+
+LARGE_LOSS_MODES = {"ll-r": "reject", "ll-ct": "correct", "ll-cp": "correct"}
 
 
 @dataclass(frozen=True)
@@ -133,15 +138,27 @@ def _words(config: Config, class_names: tuple[str, ...], world: World) -> tuple[
     return torch.zeros(len(class_names), WORD_SIZE), f"words: those of {config.word_vectors}"
 
 
-def build_method(config: Config, world: World) -> Method:
-    """How a batch becomes a loss."""
-    if config.cuda_graph and config.method in CHANGE_WITH_EPOCHS:
+def build_method(config: Config, labels: torch.Tensor, world: World) -> Method:
+    """How a batch becomes a loss.
+
+    Args:
+        labels: [N, C] int8 on the device, of the loader, which a method may edit.
+    """
+    method = _method(config, labels, world)
+    if config.cuda_graph and not method.is_repeatable:
         raise InputError(
-            f"--cuda-graph repeats one loss, and that of --method {config.method} changes with the epochs. Leave the "
+            f"--cuda-graph repeats one step, and --method {config.method} does not do the same in each. Leave the "
             "flag away."
         )
+    return method
+
+
+def _method(config: Config, labels: torch.Tensor, world: World) -> Method:
     if config.method in LOSS_KINDS:
-        return ElementwiseLoss(config.method, config.epochs, world.size)
+        return ElementwiseLoss(config.method, config.total_epochs, world.size)
+    if config.method in LARGE_LOSS_MODES:
+        store = LabelStore(labels, world.group) if config.method == "ll-cp" else None
+        return LargeLoss(LARGE_LOSS_MODES[config.method], config.delta_rel, world.group, store)
     return PUMLC(
         config.alpha,
         config.gamma,
@@ -151,6 +168,12 @@ def build_method(config: Config, world: World) -> Method:
         mixup_beta=config.mixup_beta,
         detach_target=config.detach_target,
     )
+
+
+def build_schedule(config: Config, steps_per_epoch: int) -> Schedule:
+    if config.schedule == "constant":
+        return Constant(config.lr)
+    return OneCycle(config.lr, config.total_epochs * steps_per_epoch, config.pct_start)
 
 
 def train_loader(config: Config, data: Data, world: World, threads: int, dtype: torch.dtype) -> TrainLoader:

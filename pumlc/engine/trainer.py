@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-import pumlc
 from pumlc.engine import DivergedError
-from pumlc.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_weights
+from pumlc.engine.checkpoint import check_fits, checkpoints, load_checkpoint, save_checkpoint
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
 from pumlc.engine.cuda_graph import GraphedGradients
@@ -21,16 +20,16 @@ from pumlc.engine.distributed import World, join, random_states, restore_random_
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
 from pumlc.engine.interrupt import StopRequest
+from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
 from pumlc.engine.metrics import Scores
 from pumlc.engine.monitor import Monitor, Speed, Window, speed
+from pumlc.engine.optimizer import build_optimizer
 from pumlc.engine.precision import choose_precision
 from pumlc.engine.published_evaluation import NAME
-from pumlc.engine.schedule import OneCycle, fused_adam
-from pumlc.engine.setup import build_method, build_model, load_data, train_loader, use_threads
+from pumlc.engine.setup import build_method, build_model, build_schedule, load_data, train_loader, use_threads
 from pumlc.errors import InputError
 from pumlc.methods import Step
-from pumlc.nn.pretrained import read_tensors
 
 FINISHED, INTERRUPTED = 0, 130  # exit statuses
 
@@ -90,14 +89,16 @@ class Trainer:
         self.average = None
         if config.ema_decay > 0:
             self.average = MovingAverage(self.model, config.ema_decay, warmup=config.ema_warmup)
-        self.optimizer = fused_adam(self.model.parameters(), config.lr, config.weight_decay)
-        self.schedule = OneCycle(config.lr, config.total_epochs * self.steps_per_epoch, config.pct_start)
-        self.method = build_method(config, world)
+        self.method = build_method(config, self.loader.labels, world)
+        best = self.run_folder / "best.safetensors"
+        self.kept_weights = KeptWeights(best, config, self.class_names, self.model, self.average, world)
+        self.optimizer = build_optimizer(config, self.model, self.method.parameter_groups())
+        self.schedule = build_schedule(config, self.steps_per_epoch)
         self.gradients = GraphedGradients(self._gradients, world.device) if config.cuda_graph else self._gradients
         self.monitor = Monitor(world, config.batch_size)
         torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
-        self.step = 0
+        self.step, self.stopped_early = 0, False
         self.best: dict[str, Any] | None = None  # on the val split: mAP, epoch, weights ("model" or "ema")
         if config.resume is not None:
             self._restore()
@@ -119,7 +120,10 @@ class Trainer:
             if stopping and self.step % self.steps_per_epoch:
                 self._save()
                 return self._stop()
+            if self.step % self.steps_per_epoch == 0:
+                self._end_epoch(epoch)
             scores = self._evaluate_epoch()
+            self._stop_early(scores)
             self._save()
             eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
             self.console.epoch(epoch + 1, self.config.epochs, windows, self.evaluator.selection_split, scores, eta)
@@ -166,7 +170,7 @@ class Trainer:
         step = self.gradients(batch, epoch)
         if self.config.clip_norm is not None:
             scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         scaler.step(self.optimizer)
         scaler.update()
         if not (self.config.cuda_graph and self.gradients.captured):
@@ -183,6 +187,27 @@ class Trainer:
             step = self.method(self.wrapped, batch, epoch)
         self.precision.scaler.scale(step.loss).backward()
         return step._replace(loss=step.loss.detach())
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Let the method do what is due after a whole epoch."""
+        numbers = self.method.end_epoch(epoch)
+        if numbers:
+            self.log.event("method", epoch=epoch + 1, step=self.step, **numbers)
+            self.console.say(
+                f"{self.config.method}: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in numbers.items())
+            )
+
+    def _stop_early(self, scores: dict[str, Scores]) -> None:
+        """Make this step the last where the val split says so."""
+        if self.config.early_stop is None:
+            return
+        best, now = self.best["mAP"], max(each.mean_ap for each in scores.values())
+        if best - now > self.config.early_stop and self.step < self.last_step:
+            self.stopped_early, self.last_step = True, self.step
+            self.log.event("early_stop", step=self.step, epoch=self.epoch_of_last_step, best=best, mAP=now)
+            self.console.say(
+                f"val mAP {now:.2f} is more than {self.config.early_stop:g} below {best:.2f}: stopping here"
+            )
 
     def _share_buffers(self) -> None:
         """Average the BatchNorm statistics, which each process moves on by its own share of the images."""
@@ -235,18 +260,18 @@ class Trainer:
         """Evaluate, and keep the weights: the best on val, or the last ones where nothing may be selected on."""
         split, epoch = self.evaluator.selection_split, self.epoch_of_last_step
         if split is None:
-            self._save_weights(self.final_weights, epoch)
+            self.kept_weights.save(self.final_weights, epoch)
             return {}
         scores = self._evaluate(split, epoch)
         if split != "val":
-            self._save_weights(self.final_weights, epoch)
+            self.kept_weights.save(self.final_weights, epoch)
             return scores
         if self.evaluator.maxima is not None:
             self._evaluate("test", epoch)
         kind = max(scores, key=lambda kind: scores[kind].mean_ap)
         if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
             self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
-            self._save_weights(kind, epoch)
+            self.kept_weights.save(kind, epoch)
         return scores
 
     def _evaluate(self, split: str, epoch: int, *, best: bool = False) -> dict[str, Scores]:
@@ -264,30 +289,10 @@ class Trainer:
         else:
             write_environment(self.run_folder)
 
-    def _save_weights(self, kind: str, epoch: int) -> None:
-        metadata = {
-            "class_names": self.class_names,
-            "backbone": self.config.backbone,
-            "image_size": self.config.image_size,
-            "head": self.config.head,
-            "local_global": self.config.local_global,
-            "weights": kind,
-            "epoch": epoch,
-            "pumlc": pumlc.__version__,
-        }
-        with self.average.applied() if kind == "ema" else contextlib.nullcontext():
-            tensors = self.model.state_dict()
-            self.world.on_main(lambda: save_weights(self.run_folder / "best.safetensors", tensors, metadata))
-
-    def _load_best(self) -> None:
-        tensors = self.world.on_main(lambda: read_tensors(self.run_folder / "best.safetensors"))
-        if tensors is not None:
-            self.model.load_state_dict(tensors)
-        self.world.copy_from_main(self.model.state_dict().values())
-
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "stopped_early": self.stopped_early,
             "steps_per_epoch": self.steps_per_epoch,
             "class_names": list(self.class_names),
             "best": self.best,
@@ -296,6 +301,7 @@ class Trainer:
             "average": self.average and self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
+            "method": self.method.state_dict(),
             "random": random_states(self.world),
         }
         folder = self.run_folder / "checkpoints"
@@ -304,17 +310,7 @@ class Trainer:
 
     def _restore(self) -> None:
         path, state = load_checkpoint(self.run_folder / "checkpoints")
-        if state["class_names"] != list(self.class_names):
-            raise InputError(
-                f"The run {self.run_folder} has {len(state['class_names'])} classes "
-                f"({', '.join(state['class_names'][:4])}, …), the data {len(self.class_names)} "
-                f"({', '.join(self.class_names[:4])}, …). Resume with the data that it began with."
-            )
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise InputError(
-                f"The run {self.run_folder} has {state['steps_per_epoch']} steps per epoch, this would have "
-                f"{self.steps_per_epoch}. Resume with the same data and number of processes."
-            )
+        check_fits(state, self.run_folder, self.class_names, self.steps_per_epoch)
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -323,7 +319,11 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        self.method.load_state_dict(state["method"])
         self.step, self.best = state["step"], state["best"]
+        self.stopped_early = state["stopped_early"]
+        if self.stopped_early:
+            self.last_step = self.step
         if self.evaluator.maxima is not None:
             self.evaluator.maxima.values = state["maxima"]
         restore_random_state(self.world, state["random"])
@@ -373,7 +373,7 @@ class Trainer:
             if "test" in self.evaluator:
                 split = "test"
                 last_scores = self._evaluate(split, self.epoch_of_last_step)[self.final_weights]
-            self._load_best()
+            self.kept_weights.load()
             chosen = self._evaluate(split, self.best["epoch"], best=True)["model"]
         maxima = self.evaluator.maxima
         self.log.event(

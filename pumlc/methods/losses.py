@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from pumlc.methods import LabelledImages, Step, describe_bad_rows
+from pumlc.methods import LabelledImages, Method, Step
 from pumlc.ops import LOSS_KINDS, elementwise_loss
 
-CHANGE_WITH_EPOCHS = ("splc", "gr")
-"""The kinds that do."""
 GR_END = {"w": 2.0, "mu": 0.8, "sigma": 0.5}
 """Where the published schedule of gr ends; it begins at the defaults of LOSS_KINDS."""
 
 
-class ElementwiseLoss:
+class ElementwiseLoss(Method):
     """A loss of :func:`pumlc.ops.elementwise_loss` with its published values, over the images of all processes.
 
     splc corrects labels after the first epoch. The weights of gr move on a line with the epochs; as published, w is at
@@ -29,6 +27,7 @@ class ElementwiseLoss:
     def __init__(self, kind: str, epochs: int = 1, processes: int = 1) -> None:
         self.kind = kind
         self.epochs = epochs
+        self.is_repeatable = kind not in ("splc", "gr")
         self.factor = 1 if LOSS_KINDS[kind].mean else processes
 
     def parameters(self, epoch: int) -> dict[str, float]:
@@ -45,6 +44,3 @@ class ElementwiseLoss:
         logits = model(batch.images)
         loss = elementwise_loss(logits, batch.labels, self.kind, **self.parameters(epoch))
         return Step(loss if self.factor == 1 else self.factor * loss, logits.detach())
-
-    def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:
-        return describe_bad_rows(logits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pumlc.methods import LabelledImages, Step, describe_bad_rows
+from pumlc.methods import LabelledImages, Method, Step, describe_bad_rows
 from pumlc.methods.mixup import Mixture
 from pumlc.nn import PULoss
 from pumlc.ops import mixup_consistency, pu_statistics
@@ -13,7 +13,7 @@ from pumlc.ops import mixup_consistency, pu_statistics
 LINES_SHOWN = 8
 
 
-class PUMLC:
+class PUMLC(Method):
     """The variational PU loss of the batch, plus the mixup regulariser.
 
     The mixed images have a forward pass of their own, as published. Together with the batch they would be the same with

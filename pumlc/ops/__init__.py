@@ -5,8 +5,8 @@ from pumlc.ops.attention_pool import attention_pool
 from pumlc.ops.depthwise import depthwise_conv2d, depthwise_local_global
 from pumlc.ops.elementwise_loss import elementwise_loss
 from pumlc.ops.gated_broadcast_add import gated_broadcast_add
-from pumlc.ops.loss_kinds import LOSS_KINDS
 from pumlc.ops.large_loss import large_loss
+from pumlc.ops.loss_kinds import LOSS_KINDS
 from pumlc.ops.mixup_consistency import mixup_consistency
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 from pumlc.ops.semantic_attention import semantic_attention

@@ -1,11 +1,11 @@
-"""The one-cycle schedule against the one in torch, and where that one fails."""
+"""Constant rates; the one-cycle schedule against the one in torch, and where that one fails."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from pumlc.engine.schedule import OneCycle, fused_adam
+from pumlc.engine.schedule import Constant, OneCycle
 
 
 @pytest.mark.parametrize(("total", "pct_start"), [(50, 0.2), (37, 0.3), (7, 0.9)])
@@ -39,11 +39,16 @@ def test_any_number_of_steps(total):
     assert rates == sorted(rates, reverse=True) or total == 6
 
 
-def test_adam_takes_what_trains():
-    frozen, free = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(3))
-    frozen.requires_grad_(False)
-    optimizer = fused_adam([frozen, free], 1e-3, 1e-4)
-    assert optimizer.param_groups[0]["params"] == [free]
-    OneCycle(1.0, 11, 3 / 11).apply(optimizer, 2)
-    assert optimizer.param_groups[0]["lr"] == 1.0
-    assert optimizer.param_groups[0]["betas"] == (0.85, 0.999)
+def test_the_rate_of_a_group_with_a_factor():
+    head, rest = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(3))
+    adam = torch.optim.Adam([{"params": [rest]}, {"params": [head], "lr_factor": 10.0}])
+    assert OneCycle(1.0, 11, 3 / 11).apply(adam, 2) == 1.0
+    assert [(group["lr"], group["betas"]) for group in adam.param_groups] == [
+        (1.0, (0.85, 0.999)),
+        (10.0, (0.85, 0.999)),
+    ]
+    sgd = torch.optim.SGD([rest], momentum=0.9)
+    for schedule in (OneCycle(1.0, 11, 3 / 11), Constant(1.0)):
+        schedule.apply(sgd, 2)
+        assert (sgd.param_groups[0]["lr"], sgd.param_groups[0]["momentum"]) == (1.0, 0.9)
+    assert {Constant(0.5).apply(sgd, step) for step in range(9)} == {0.5}

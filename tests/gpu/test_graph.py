@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pumlc.data.loader import Batch
+from pumlc.engine.optimizer import fused_adam
 from pumlc.engine.precision import choose_precision
-from pumlc.engine.schedule import fused_adam
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.classifier import Classifier
 
