@@ -19,6 +19,7 @@ ALLOWED = {
     "methods": {"errors", "ops", "nn"},
     "data": {"errors"},
     "engine": {"errors", "ops", "nn", "methods", "data", "__version__", "build_info"},
+    "labels": {"errors", "engine"},
     "predict": {"errors", "ops", "nn", "methods", "data", "engine"},
     "__init__": {"ops"},
 }

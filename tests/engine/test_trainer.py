@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pumlc.data.reader import ImageReader
-from pumlc.engine import DivergedError, trainer
+from pumlc.engine import DivergedError, evaluator, trainer
 from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
@@ -101,9 +101,13 @@ def test_steps_end_a_run_early(config):
     assert events(config, "end")[0]["mAP"] > 0
 
 
-@pytest.mark.parametrize("mixup", [0.0, 1.0])
-def test_interrupted_run_goes_on_as_if_it_had_not_been(mixup, config, tmp_path, monkeypatch, capsys):
-    config = dataclasses.replace(config, mixup=mixup)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"mixup": 1.0}, {"method": "ll-cp", "delta_rel": 10.0, "epochs": 3, "single_positive": True}],
+    ids=lambda settings: settings.get("method", "mixup" if settings else "pu-mlc"),
+)
+def test_interrupted_run_goes_on_as_if_it_had_not_been(settings, config, tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(config, **settings)
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
     assert fit(whole) == 0
 
@@ -125,7 +129,7 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(mixup, config, tmp_path, 
     assert fit(parse(["--resume", config.out])) == 0
 
     assert losses(config) == losses(whole)
-    assert len(losses(whole)) == 10
+    assert len(losses(whole)) == 5 * config.epochs
     _, state = load_checkpoint(Path(config.out) / "checkpoints")
     _, expected = load_checkpoint(Path(whole.out) / "checkpoints")
     for name, tensor in expected["model"].items():
@@ -133,6 +137,27 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(mixup, config, tmp_path, 
     for ours, theirs in zip(state["average"]["average"], expected["average"]["average"], strict=True):
         assert torch.equal(ours, theirs)
     assert events(config, "end")[0]["mAP"] == events(whole, "end")[0]["mAP"]
+    assert str(state["method"]) == str(expected["method"])
+    if config.method == "ll-cp":  # stopped with proposals that were not carried out yet
+        ours, theirs = ([event["corrected_for_good"] for event in events(run, "method")] for run in (config, whole))
+        assert ours == theirs
+        assert 0 == ours[0] < ours[1] < ours[2]
+
+
+def test_early_stop(config, monkeypatch, capsys):
+    """val mAP 50, 60, 58, 56 with the limit at 3."""
+    values = iter([50.0, 60.0, 58.0, 56.0])
+    score = evaluator.score
+    monkeypatch.setattr(evaluator, "score", lambda *a: dataclasses.replace(score(*a), mean_ap=next(values, 40.0)))
+    assert fit(dataclasses.replace(config, epochs=9, early_stop=3.0, ema_decay=0.0)) == 0
+    assert max(losses(config)) == 20
+    assert "val mAP 56.00 is more than 3 below 60.00: stopping here" in capsys.readouterr().out
+    stop = events(config, "early_stop")
+    assert [(event["epoch"], event["best"], event["mAP"]) for event in stop] == [(4, 60.0, 56.0)]
+    assert events(config, "end")[0]["best_on_val"]["epoch"] == 2
+
+    assert fit(parse(["--resume", config.out])) == 0  # which is over
+    assert max(losses(config)) == 20
 
 
 def test_mixup_in_the_log(config):

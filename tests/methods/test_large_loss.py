@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+from pumlc.methods.label_store import LabelStore
 from pumlc.methods.large_loss import LargeLoss
 
 MODES = ("reject", "correct")
@@ -69,3 +70,47 @@ def test_a_bad_share_is_named(delta_rel):
 def test_explains_what_is_off():
     logits = torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
     assert "logits of 1 of 2 images" in LargeLoss("reject", 0.2).explain(logits, torch.zeros(2, 2), ("cat", "dog"))
+
+
+def test_corrections_for_good(batch):
+    """Three of the eight entries, in every epoch but the first: the unknown logits are 2, 1, -1, -2 and -3."""
+    labels = torch.zeros(4, 4, dtype=torch.int8)
+    batch.index = torch.tensor([3, 1])
+    labels[batch.index] = batch.labels
+    store = LabelStore(labels)
+    method = LargeLoss("correct", 30.0, store=store)
+    assert [method.large(8, epoch) for epoch in (0, 1, 2, 9)] == [0, 3, 3, 3]
+
+    without = LargeLoss("correct", 30.0)
+    for epoch in (0, 1):
+        for ours, theirs in zip(run(method, batch, epoch), run(without, batch, epoch), strict=True):
+            assert torch.equal(ours, theirs)
+        assert torch.equal(labels[batch.index], batch.labels)
+        numbers = method.end_epoch(epoch)
+        assert (
+            numbers
+            == {"corrected": 3 * epoch, "corrected_for_good": 3 * epoch}
+            == without.end_epoch(epoch) | {"corrected_for_good": 3 * epoch}
+        )
+    assert [column.tolist() for column in store.edits[:3]] == [[1, 3, 3], [0, 0, 1], [2, 2, 2]]
+
+    batch.labels = labels[batch.index]
+    run(method, batch, 2)  # the logits -2 and -3 are left
+    assert method.end_epoch(2) == {"corrected": 2, "corrected_for_good": 5}
+    assert (labels == 1).sum() == 7
+
+
+def test_counts_go_on_from_a_checkpoint(batch):
+    method = LargeLoss("reject", 15.0)
+    run(method, batch, 1)
+    fresh = LargeLoss("reject", 15.0)
+    fresh.load_state_dict(method.state_dict())
+    run(fresh, batch, 1)
+    assert method.end_epoch(1) == {"rejected": 2}
+    assert fresh.end_epoch(1) == {"rejected": 4}
+    assert fresh.end_epoch(2) == {"rejected": 0}
+
+
+def test_what_is_rejected_is_not_kept():
+    with pytest.raises(ValueError, match=r"mode: got 'reject' with a store of labels, wanted \"correct\""):
+        LargeLoss("reject", 0.2, store=LabelStore(torch.zeros(1, 1, dtype=torch.int8)))
