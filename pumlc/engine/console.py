@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +55,10 @@ class Console:
             f"epoch {number:{width}}/{last}  loss {loss:8.4f}  {rate:6.1f} img/s, {wait:3.0%} waiting for data"
             f"{held_out}  ETA {clock(eta)}"
         )
+
+    def numbers(self, title: str, values: Mapping[str, float]) -> None:
+        """One line with what is counted besides."""
+        self.say(f"{title}: " + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items()))
 
     def stopped(self, run: Path) -> None:
         self.say(f"Stopped; everything is saved. Go on with:\n  python train.py --resume {shlex.quote(str(run))}")

@@ -20,20 +20,21 @@ class KeptWeights:
     """Writes the weights of a model, or their average, and reads them back.
 
     Args:
-        path: the file.
+        run: the folder of the run.
         model, average: what is written; None where there is no average.
     """
 
     def __init__(
         self,
-        path: Path,
+        run: Path,
         config: Config,
         class_names: Sequence[str],
         model: BackboneNetwork,
         average: MovingAverage | None,
         world: World,
     ) -> None:
-        self._path, self._model, self._average, self._world = path, model, average, world
+        self._path = run / "best.safetensors"
+        self._model, self._average, self._world = model, average, world
         self._metadata: dict[str, Any] = {
             "class_names": class_names,
             "backbone": config.backbone,

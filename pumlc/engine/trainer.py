@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from pumlc.engine import DivergedError
-from pumlc.engine.checkpoint import check_fits, checkpoints, load_checkpoint, save_checkpoint
+from pumlc.engine.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
 from pumlc.engine.cuda_graph import GraphedGradients
 from pumlc.engine.distributed import World, join, random_states, restore_random_state
+from pumlc.engine.divergence import diverged
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
 from pumlc.engine.interrupt import StopRequest
 from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
+from pumlc.engine.memorisation import Memorisation
 from pumlc.engine.metrics import Scores
 from pumlc.engine.monitor import Monitor, Speed, Window, speed
 from pumlc.engine.optimizer import build_optimizer
@@ -90,12 +91,12 @@ class Trainer:
         if config.ema_decay > 0:
             self.average = MovingAverage(self.model, config.ema_decay, warmup=config.ema_warmup)
         self.method = build_method(config, self.loader.labels, world)
-        best = self.run_folder / "best.safetensors"
-        self.kept_weights = KeptWeights(best, config, self.class_names, self.model, self.average, world)
+        self.kept_weights = KeptWeights(self.run_folder, config, self.class_names, self.model, self.average, world)
         self.optimizer = build_optimizer(config, self.model, self.method.parameter_groups())
         self.schedule = build_schedule(config, self.steps_per_epoch)
         self.gradients = GraphedGradients(self._gradients, world.device) if config.cuda_graph else self._gradients
         self.monitor = Monitor(world, config.batch_size)
+        self.memorisation = Memorisation(self.data.splits.train.labels, self.data.observed, world)
         torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
         self.step, self.stopped_early = 0, False
@@ -179,6 +180,7 @@ class Trainer:
             self.average.update()
         self.step += 1
         self.monitor.add(self.step, step, batch.labels)
+        self.memorisation.add(batch.index, step.logits)
         return lr
 
     def _gradients(self, batch: Any, epoch: int) -> Step:
@@ -193,9 +195,10 @@ class Trainer:
         numbers = self.method.end_epoch(epoch)
         if numbers:
             self.log.event("method", epoch=epoch + 1, step=self.step, **numbers)
-            self.console.say(
-                f"{self.config.method}: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in numbers.items())
-            )
+            self.console.numbers(self.config.method, numbers)
+        if self.memorisation.is_known:
+            self.memorisation.end_epoch(epoch)
+            self.log.event("memorisation", step=self.step, **self.memorisation.history[-1])
 
     def _stop_early(self, scores: dict[str, Scores]) -> None:
         """Make this step the last where the val split says so."""
@@ -218,7 +221,8 @@ class Trainer:
     def _log_line(self, epoch: int, lr: float) -> Window:
         window = self.monitor.read(self.request.received)
         if window.bad_step is not None:
-            self._diverged(window.bad_step)
+            self.log.event("diverged", step=window.bad_step)
+            raise diverged(window.bad_step, self.monitor, self.method, self.class_names, self.world, self.run_folder)
         self.log.event(
             "train",
             epoch=epoch + 1,
@@ -230,20 +234,6 @@ class Trainer:
             data_wait=round(window.wait, 4),
         )
         return window
-
-    def _diverged(self, bad_step: int) -> None:
-        bad = self.monitor.bad_batch()
-        text = None if bad is None else self.method.explain(*bad, self.class_names)
-        at_fault = bad is not None and not bool(torch.isfinite(bad[0]).all())
-        # With shared statistics every process sees a bad loss: those whose own logits are bad come first.
-        reports = [text for _, text in sorted(self.world.gather((not at_fault, text)), key=lambda it: it[0]) if text]
-        saved = checkpoints(self.run_folder / "checkpoints")
-        self.log.event("diverged", step=bad_step)
-        raise DivergedError(
-            f"the loss of step {bad_step} is not finite. What is off in its batch:\n{reports[0]}\n"
-            f"The last checkpoint is {saved[-1] if saved else 'missing: none was due yet'}. "
-            "Try a lower --lr, --clip-norm 1 or --precision fp32."
-        )
 
     # Evaluation
 
@@ -302,6 +292,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "method": self.method.state_dict(),
+            "memorisation": self.memorisation.state_dict(),
             "random": random_states(self.world),
         }
         folder = self.run_folder / "checkpoints"
@@ -320,8 +311,8 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.method.load_state_dict(state["method"])
-        self.step, self.best = state["step"], state["best"]
-        self.stopped_early = state["stopped_early"]
+        self.memorisation.load_state_dict(state["memorisation"])
+        self.step, self.best, self.stopped_early = state["step"], state["best"], state["stopped_early"]
         if self.stopped_early:
             self.last_step = self.step
         if self.evaluator.maxima is not None:
@@ -361,6 +352,7 @@ class Trainer:
 
     def _stop(self) -> int:
         self.log.event("interrupted", step=self.step)
+        self._report()
         self.console.stopped(self.run_folder)
         return INTERRUPTED
 
@@ -396,4 +388,11 @@ class Trainer:
         self.console.finished(split, kind, chosen, last_scores, pace, seconds, self.warning)
         if maxima is not None:
             self.console.say(maxima.summary())
+        self._report()
         self.console.next_steps(self.run_folder, self.evaluator.example)
+
+    def _report(self) -> None:
+        """Draw what there is to be seen."""
+        if self.world.is_main and self.memorisation.history:
+            title = f"{self.config.method} on {self.data.splits.train.name}"
+            self.console.say(self.memorisation.draw(self.run_folder, title))
