@@ -8,12 +8,11 @@ bench.table makes the README's table.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
 from bench.timing import RESULTS, append_rows
-from bench.trials import Row, compare, mean_and_deviation
+from bench.trials import Row, compare, mean_and_deviation, parse
 
 RESULTS_FILE = RESULTS / "ablation.jsonl"
 ROWS = (
@@ -27,18 +26,8 @@ ROWS = (
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv: splits train, val and test")
     parser.add_argument("--prob", type=float, default=0.3, help="share of the labels (default: %(default)s)")
-    parser.add_argument("--backbone", default="resnet10t", help="timm model (default: %(default)s)")
-    parser.add_argument("--image-size", type=int, default=96, help="pixels (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=15, help="(default: %(default)s)")
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3], help="learning rates to try")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at least two (default: 0 1 2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder for the runs")
-    parser.add_argument("--out", type=Path, default=RESULTS_FILE, help="results file to append to")
-    options = parser.parse_args(arguments)
-    if len(options.seeds) < 2:
-        parser.error("--seeds: a deviation needs at least two")
+    options = parse(parser, arguments, RESULTS_FILE, [3e-4, 1e-3, 3e-3])
 
     settings = {name: getattr(options, name) for name in ("prob", "backbone", "image_size", "epochs")}
     shared = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.bars import Bar, load, measured, read_rows
+from bench.methods import CEILING, METHODS
 from bench.timing import RESULTS
-from bench.trials import mean_and_deviation, undecided
+from bench.trials import as_good_as_the_best, mean_and_deviation, undecided
 
 README = Path(__file__).parents[1] / "README.md"
 NOT_MEASURED = ("a GPU", "", "", "not measured", "", "", "")
@@ -119,6 +120,39 @@ def ablation_table(rows: Sequence[dict]) -> str:
     return markdown(header, lines) + (f"\n\n{notes}" if notes else "")
 
 
+def methods_table(rows: Sequence[dict]) -> str:
+    """Every method: what it assumes, when to use it, what was measured; and which order is not decided."""
+    by_name = {row["row"]: row for row in rows}
+    settings = list(dict.fromkeys(row["labels"] for row in rows if row["labels"] != "all"))
+    lines = []
+    if CEILING in by_name:
+        ceiling = by_name[CEILING]
+        scores = [mean_and_deviation(ceiling["test_mAP"])] * len(settings)
+        lines.append((CEILING, "", "the ceiling", "", *scores, *_pace(ceiling)))
+    for method in METHODS:
+        found = [by_name.get(f"{method.name}, {labels}") for labels in settings]
+        scores = ["not measured" if row is None else mean_and_deviation(row["test_mAP"]) for row in found]
+        pace = next((_pace(row) for row in found if row is not None), ("", ""))
+        name = f"`{method.name}`" + (f" `{method.flags}`" if method.flags else "")
+        lines.append((name, method.assumes, method.use, method.presets, *scores, *pace))
+    header = ("method", "assumes", "use it where", "presets", *(f"{labels}, test mAP, %" for labels in settings))
+    notes = []
+    for labels in settings:
+        best, close = as_good_as_the_best([row for row in rows if row["labels"] == labels])
+        names = ", ".join(name.rpartition(", ")[0] for name in close)
+        rest = (
+            f"within a deviation of it, so that their order is not decided: {names}"
+            if close
+            else "no other is within a deviation of it"
+        )
+        notes.append(f"- {labels}: {best.rpartition(', ')[0]} is the best; {rest}.")
+    return markdown((*header, "img/s", "seconds"), lines) + "\n\n" + "\n".join(notes)
+
+
+def _pace(row: dict) -> tuple[str, str]:
+    return f"{row['images_per_second']:.0f}", f"{row['seconds']:.0f}"
+
+
 def accuracy_table(runs: Iterable[dict]) -> str:
     """Training runs, in the order they were recorded."""
     lines = [
@@ -162,6 +196,7 @@ def main() -> None:
         "local-global": local_global_table(rows, bars),
         "published-step": published_step_table(rows, bars),
         "ablation": ablation_table(newest_comparison(read_rows(RESULTS / "ablation.jsonl"))),
+        "methods": methods_table(newest_comparison(read_rows(RESULTS / "methods.jsonl"))),
         "accuracy": accuracy_table(read_rows(RESULTS / "runs.jsonl")),
     }
     for name, table in tables.items():

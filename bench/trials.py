@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import re
@@ -24,10 +25,30 @@ class Row(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """mAP in percent of a finished run, both with the weights that were best on val."""
+    """A finished run; mAP in percent, both with the weights that were best on val."""
 
     val: float
     test: float
+    images_per_second: float
+    seconds: float
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, results: Path, rates: Sequence[float]
+) -> argparse.Namespace:
+    """The options of a comparison, with its default results file and learning rates."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv: splits train, val and test")
+    parser.add_argument("--backbone", default="resnet10t", help="timm model (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, default=96, help="pixels (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=15, help="(default: %(default)s)")
+    parser.add_argument("--rates", type=float, nargs="+", default=rates, help="learning rates (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at least two (default: 0 1 2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / results.stem, help="folder for the runs")
+    parser.add_argument("--out", type=Path, default=results, help="results file to append to")
+    options = parser.parse_args(arguments)
+    if len(options.seeds) < 2:
+        parser.error("--seeds: a deviation needs at least two")
+    return options
 
 
 def compare(rows: Sequence[Row], shared: Sequence[str], runs: Path, rates: Sequence[float], seeds: Sequence[int]):
@@ -59,6 +80,8 @@ def compare(rows: Sequence[Row], shared: Sequence[str], runs: Path, rates: Seque
             "seeds": list(seeds),
             "val_mAP": [trial.val for trial in trials],
             "test_mAP": [trial.test for trial in trials],
+            "images_per_second": statistics.median(trial.images_per_second for trial in trials),
+            "seconds": statistics.median(trial.seconds for trial in trials),
             "val_mAP_of_rates": {f"{rate:g}": trial.val for rate, trial in tried.items()},
         }
 
@@ -80,7 +103,7 @@ def train(row: Row, shared: Sequence[str], runs: Path, rate: float, seed: int) -
         if status != FINISHED:
             raise SystemExit(f"train.py {' '.join(words)}: exit status {status}")
         end = read_end(run)
-    return Trial(end["best_on_val"]["mAP"], end["mAP"])
+    return Trial(end["best_on_val"]["mAP"], end["mAP"], end["images_per_second"], end["seconds"])
 
 
 def read_end(run: Path) -> dict | None:
@@ -96,6 +119,17 @@ def read_end(run: Path) -> dict | None:
 def mean_and_deviation(values: Sequence[float]) -> str:
     """Of at least two numbers, with the deviation of a sample."""
     return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def as_good_as_the_best(rows: Iterable[dict]) -> tuple[str, list[str]]:
+    """The best row by test mAP, and those that it beats by less than a deviation, best first."""
+    best, *others = sorted(rows, key=lambda row: -statistics.fmean(row["test_mAP"]))
+
+    def is_close(row: dict) -> bool:
+        gap = statistics.fmean(best["test_mAP"]) - statistics.fmean(row["test_mAP"])
+        return gap < max(statistics.stdev(each["test_mAP"]) for each in (best, row))
+
+    return best["row"], [row["row"] for row in others if is_close(row)]
 
 
 def undecided(rows: Iterable[dict]) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import ablation, trials
+from bench import ablation, methods, trials
 from bench.bars import read_rows
-from bench.table import ablation_table, newest_comparison
+from bench.table import ablation_table, methods_table, newest_comparison
 from bench.trials import Row, compare, mean_and_deviation, undecided
 
 # In place of train.py: val is best at a rate of 0.1, test is 50 + seed, a rate of 9 diverges and one of 7 fails.
@@ -27,7 +27,7 @@ if rate in (9, 7):
     sys.exit(1 if rate == 9 else 2)
 run.mkdir(parents=True, exist_ok=True)
 best = {"mAP": 80 - abs(rate - 0.1)}
-end = {"event": "end", "best_on_val": best, "mAP": 50 + seed}
+end = {"event": "end", "best_on_val": best, "mAP": 50 + seed, "images_per_second": 100 + seed, "seconds": 7}
 (run / "log.jsonl").write_text(json.dumps({"event": "start"}) + "\\n" + json.dumps(end) + "\\n")
 """
 
@@ -106,6 +106,35 @@ def test_ablation_and_its_table(calls, tmp_path, capsys):
     assert "so their order is not decided" in lines[-1]
     assert "PU loss: test mAP 51.0 ± 1.4, lr 0.1" in capsys.readouterr().out
     assert all(json.loads(line)["benchmark"] == "ablation" for line in out.read_text().splitlines())
+
+
+def test_methods_and_their_table(calls, tmp_path, capsys):
+    out = tmp_path / "methods.jsonl"
+    words = ["--data", "there", "--rates", "0.1", "--seeds", "0", "2", "--runs", str(tmp_path / "runs")]
+    words += ["--out", str(out), "--methods", "an", "splc"]
+    methods.main([*words, "--labels", "single-positive"])
+    methods.main([*words, methods.CEILING, "--labels", "0.3"])
+    assert "splc, 0.3: test mAP 51.0 ± 1.4, 101 img/s, 7 s" in capsys.readouterr().out
+    run = calls.read_text().splitlines()
+    assert "--method splc --prob 0.3 --lr 0.1 --seed 2" in run[-1]
+    assert sum("--single-positive" in line for line in run) == 4
+    rows = read_rows(out)
+    assert [(row["row"], row["labels"]) for row in rows] == [
+        ("an, single-positive", "single-positive"),
+        ("splc, single-positive", "single-positive"),
+        (methods.CEILING, "all"),
+        ("an, 0.3", "0.3"),
+        ("splc, 0.3", "0.3"),
+    ]
+    rows[1]["test_mAP"] = [80, 82]
+    header, _, ceiling, an, *others = methods_table(newest_comparison(rows)).splitlines()
+    assert header.endswith("| single-positive, test mAP, % | 0.3, test mAP, % | img/s | seconds |")
+    assert ceiling.endswith("| 51.0 ± 1.4 | 51.0 ± 1.4 | 101 | 7 |")
+    assert an.startswith("| `an` | unknown is negative |")
+    assert others[0].startswith("| `ignore` |")
+    assert others[0].endswith("| not measured | not measured |  |  |")
+    assert "- single-positive: splc is the best; no other is within a deviation of it." in others
+    assert "- 0.3: an is the best; within a deviation of it, so that their order is not decided: splc." in others
 
 
 def test_one_seed_has_no_deviation():
