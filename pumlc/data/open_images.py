@@ -102,14 +102,15 @@ class _Verified(NamedTuple):
         images: list[str] = []
         places: dict[str, int] = {}
         rows, classes, values = array("i"), array("i"), array("b")
-        lines = 0
-        for lines, (image, _, label, confidence) in enumerate(_lines(table, HEADER), 1):
+        count = 0
+        for line, (image, _, label, confidence) in _lines(table, HEADER):
+            count += 1
             if image not in there:
                 continue
             if label not in numbers:
-                raise InputError(f"{table}, line {lines + 1}: the label {label!r} is not in {source}.")
+                raise InputError(f"{table}, line {line}: the label {label!r} is not in {source}.")
             if confidence not in VALUES:
-                raise InputError(f"{table}, line {lines + 1}: the confidence is {confidence!r}; 1 or 0 was wanted.")
+                raise InputError(f"{table}, line {line}: the confidence is {confidence!r}; 1 or 0 was wanted.")
             if image not in places:
                 places[image] = len(images)
                 images.append(there[image])
@@ -117,7 +118,7 @@ class _Verified(NamedTuple):
             classes.append(numbers[label])
             values.append(VALUES[confidence])
         note = (
-            f"Of {table.name}, {len(rows)} of {lines} labels are of images in {folder.name}/, where "
+            f"Of {table.name}, {len(rows)} of {count} labels are of images in {folder.name}/, where "
             f"{len(images)} of {len(there)} files have labels."
         )
         return cls(images, np.asarray(rows), np.asarray(classes), np.asarray(values), note)
@@ -147,7 +148,7 @@ def _folder(root: Path, split: str) -> Path:
 def _read_descriptions(path: Path) -> dict[str, str]:
     """The name of each label, in the order of the file; newer versions of it have a header."""
     found: dict[str, str] = {}
-    for label, name in _lines(path, ["LabelName", "DisplayName"], needed=False):
+    for _, (label, name) in _lines(path, ["LabelName", "DisplayName"], needed=False):
         if label in found:
             raise InputError(f"{path} describes the label {label} more than once.")
         found[label] = name
@@ -164,13 +165,13 @@ def _distinct_names(descriptions: dict[str, str]) -> list[str]:
     return [name if times[name] == 1 else f"{name} ({label})" for label, name in descriptions.items()]
 
 
-def _lines(path: Path, header: list[str], needed: bool = True) -> Iterator[list[str]]:
-    """The fields of each line below the header, one at a time; raises InputError."""
+def _lines(path: Path, header: list[str], needed: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """The number and the fields of each line below the header, one at a time; raises InputError."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             for fields in reader:
-                if fields == header and reader.line_num == 1:
+                if not fields or (reader.line_num == 1 and fields == header):
                     continue
                 if needed and reader.line_num == 1:
                     raise InputError(f"{path} begins with {','.join(fields)!r}; {','.join(header)!r} was wanted.")
@@ -178,7 +179,7 @@ def _lines(path: Path, header: list[str], needed: bool = True) -> Iterator[list[
                     raise InputError(
                         f"{path}, line {reader.line_num}: {len(fields)} fields; {len(header)} were wanted."
                     )
-                yield fields
+                yield reader.line_num, fields
     except FileNotFoundError as error:
         raise InputError(f"The table {path} does not exist.") from error
     except csv.Error as error:
