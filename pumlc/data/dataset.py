@@ -98,6 +98,17 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def class_names_or_numbers(source: Path, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ``count`` names that ``source`` lists, one per line; where it is absent, numbers and a note that says so."""
+    if not source.exists():
+        note = f"Classes are numbered from 0 to {count - 1}: there is no {source} with a name per line."
+        return tuple(f"class {number}" for number in range(count)), (note,)
+    names = tuple(read_lines(source))
+    if len(names) != count:
+        raise InputError(f"{source} has {len(names)} names; {count} were wanted, one per line.")
+    return names, ()
+
+
 def read_json(path: Path) -> Any:
     """What an annotation file in JSON holds; raises InputError."""
     try:

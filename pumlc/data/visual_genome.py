@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_folder, read_json, read_lines
+from pumlc.data.dataset import Dataset, check_folder, class_names_or_numbers, read_json, read_lines
 from pumlc.errors import InputError
 
 LISTS = {"train": "train_list_500.txt", "test": "test_list_500.txt"}  # drawn for 500 classes, used for 200 as they are
@@ -44,7 +44,7 @@ def load_visual_genome(root: str | os.PathLike, split: str) -> Dataset:
     if len(set(images)) != len(images):
         raise InputError(f"{source} lists an image more than once.")
     paths = _find(root, images, source)
-    class_names, notes = _class_names(root)
+    class_names, notes = class_names_or_numbers(root / "classes.txt", CLASSES)
     return Dataset("vg200", split, paths, _labels(root / LABELS, images, source), class_names, notes)
 
 
@@ -79,15 +79,3 @@ def _find(root: Path, images: list[str], source: Path) -> tuple[str, ...]:
             f"{source} names image files that are not in {' or '.join(IMAGE_FOLDERS)}: {missing[0]}{more}."
         )
     return tuple(where[image] for image in images)
-
-
-def _class_names(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the classes, and a note where they are numbers."""
-    source = root / "classes.txt"
-    if not source.exists():
-        note = f"Classes are numbered from 0 to {CLASSES - 1}: there is no {source} with a name per line."
-        return tuple(f"class {number}" for number in range(CLASSES)), (note,)
-    names = tuple(read_lines(source))
-    if len(names) != CLASSES:
-        raise InputError(f"{source} has {len(names)} names; {CLASSES} were wanted, one per line.")
-    return names, ()

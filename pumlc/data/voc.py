@@ -12,7 +12,10 @@ import numpy as np
 from pumlc.data.dataset import Dataset, check_files, check_folder, read_lines
 from pumlc.errors import InputError
 
-IMAGE_SETS = {"train": "trainval", "test": "test"}
+IMAGE_SETS = {  # VOC 2012 has no public annotations of its test set: its val set is in that place
+    "2007": {"train": "trainval", "test": "test"},
+    "2012": {"train": "train", "test": "val"},
+}
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -21,7 +24,7 @@ CLASS_NAMES = (
 
 def image_set_file(root: str | os.PathLike, split: str, year: str = "2007") -> Path:
     """The text file that lists the images of a split, whether it exists or not."""
-    return _devkit(root, year) / "ImageSets" / "Main" / f"{IMAGE_SETS[split]}.txt"
+    return _devkit(root, year) / "ImageSets" / "Main" / f"{IMAGE_SETS[year][split]}.txt"
 
 
 def load_voc(
@@ -29,8 +32,8 @@ def load_voc(
 ) -> Dataset:
     """Read a split of PASCAL VOC, or of any data set in its layout.
 
-    The folder holds ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and ``ImageSets/Main/{trainval,test}.txt``. Rows
-    follow the image-set file. Columns are the 20 classes of VOC in alphabetical order or, where the folder has a
+    The folder holds ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and ``ImageSets/Main/{trainval,test}.txt``, of VOC 2012
+    ``{train,val}.txt``, as the codes that learn from single positive labels use it. Rows follow the image-set file. Columns are the 20 classes of VOC in alphabetical order or, where the folder has a
     ``classes.txt``, the names in it, one per line; an object with another name is an error.
 
     A class is positive where it has an object, and negative where it has none. Where all its objects are marked
@@ -38,13 +41,16 @@ def load_voc(
 
     Args:
         root: the folder itself, or the one that holds ``VOC2007/`` or ``VOCdevkit/VOC2007/``.
-        split: ``train`` for trainval, or ``test``.
+        split: ``train`` or ``test``.
+        year: 2007 or 2012.
         difficult: what a class with difficult objects alone counts as.
 
     Raises:
         InputError: a folder or file is missing or damaged, an object has an unknown name, or no image is listed.
     """
-    if split not in IMAGE_SETS:
+    if year not in IMAGE_SETS:
+        raise InputError(f"The year of VOC is {year!r}; {' or '.join(IMAGE_SETS)} was wanted.")
+    if split not in IMAGE_SETS[year]:
         raise InputError(f"VOC has no split {split!r}; train or test was wanted.")
     if difficult not in ("unknown", "negative"):
         raise InputError(f"difficult is {difficult!r}; 'unknown' or 'negative' was wanted.")

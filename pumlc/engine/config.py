@@ -17,7 +17,7 @@ class Config:
 
     data: str
     """Folder of the data set (for csv also the table itself)."""
-    layout: Literal["demo", "coco", "voc", "vg", "csv"]
+    layout: Literal["demo", "coco", "voc", "voc12", "vg", "nuswide", "cub", "openimages", "folder", "csv"]
     """How that folder is laid out; demo is a COCO folder that is drawn there if it is absent."""
     prob: float = 1.0
     """Share of the training labels that is kept, each entry drawn independently; the rest becomes unknown."""
@@ -27,6 +27,8 @@ class Config:
     """COCO: use the images without any object too."""
     difficult: Literal["unknown", "negative"] = "unknown"
     """VOC: what a class is in an image where all its objects are marked difficult."""
+    hold_out: float = 0.0
+    """Share of the training images held out with all their labels as val split; only where the data has none."""
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
 
@@ -113,7 +115,7 @@ class Config:
     threads: int | None = None
     """CPU threads per process; by default the processes of a machine share its cores."""
     seed: int = 0
-    """Seed of the weights, the order, the augmentation and --single-positive (--prob has the published masks)."""
+    """Seed of weights, order, augmentation, --hold-out and --single-positive (--prob has the published masks)."""
 
     out: str | None = None
     """Run folder, which must not hold a run yet; by default runs/<preset>-<time>."""
@@ -147,6 +149,7 @@ class Config:
 _INF = float("inf")
 _RANGES = (  # field, lowest, highest
     ("prob", 0.0, 1.0),
+    ("hold_out", 0.0, 1.0),
     ("num_classes", 1, _INF),
     ("image_size", 32, _INF),
     ("scale_size", 32, _INF),

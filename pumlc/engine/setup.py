@@ -13,6 +13,7 @@ from pumlc import nn
 from pumlc.data import Dataset, Splits, load_splits
 from pumlc.data.augmentation import CROPS_512, CROPS_640, Augmentation
 from pumlc.data.dropping import keep_proportion, single_positive
+from pumlc.data.holding_out import hold_out
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
@@ -50,11 +51,13 @@ class Data:
             f"labels: {kept} of {known} kept ({kept / max(known, 1):.1%}), {(self.observed == 1).sum()} positive"
             + (f"; {without} classes have no positive label" if without else ""),
         )
-        return "\n".join((*lines, *train.notes))
+        splits = (train, self.splits.val, self.splits.test)
+        notes = dict.fromkeys(note for split in splits if split for note in split.notes)  # splits may share them
+        return "\n".join((*lines, *notes))
 
 
 def load_data(config: Config, world: World) -> Data:
-    """Read the annotations, draw the demo set where it is asked for and absent, drop labels."""
+    """Read the annotations, draw the demo set where it is asked for and absent, drop labels, hold images out."""
     if config.layout == "demo":
         from pumlc.data.demo import write_demo
 
@@ -75,6 +78,9 @@ def load_data(config: Config, world: World) -> Data:
         observed = single_positive(labels, seed=config.seed)
     else:
         observed = keep_proportion(labels, config.prob) if config.prob < 1 else labels
+    if config.hold_out > 0:  # after the masks, which are drawn over all images
+        splits, kept = hold_out(splits, config.hold_out, config.seed, unknown_is_negative=config.layout == "folder")
+        labels, observed = labels[kept], observed[kept]
     if not (observed == 1).any():
         raise InputError(
             f"No positive label is left of {splits.train.name} (train): of {int((labels == 1).sum())}, none is kept "

@@ -74,6 +74,37 @@ def test_single_positive_goes_before_prob(config):
     assert (data.observed >= 0).all()
 
 
+@pytest.fixture
+def config_without_val(config, tmp_path):
+    """The same pictures, those of val in the train split."""
+    lines = (Path(config.data) / "labels.csv").read_text().replace(",val,", ",train,")
+    for picture in Path(config.data).glob("*.jpg"):
+        (tmp_path / picture.name).symlink_to(picture)
+    (tmp_path / "labels.csv").write_text(lines)
+    return dataclasses.replace(config, data=str(tmp_path))
+
+
+@pytest.mark.parametrize("dropping", [{"prob": 0.4}, {"single_positive": True}])
+def test_images_are_held_out_after_their_labels_are_drawn(config_without_val, dropping):
+    before = load_data(dataclasses.replace(config_without_val, seed=2, **dropping), ALONE)
+    after = load_data(dataclasses.replace(config_without_val, seed=2, hold_out=0.3, **dropping), ALONE)
+    train, val = after.splits.train, after.splits.val
+    assert (len(train), len(val), len(after.splits.test)) == (23, 10, 9)
+    row = {path: number for number, path in enumerate(before.splits.train.paths)}
+    assert np.array_equal(after.observed, before.observed[[row[path] for path in train.paths]])
+    assert np.array_equal(val.labels, before.splits.train.labels[[row[path] for path in val.paths]])
+    assert np.count_nonzero(val.labels) == val.labels.size
+    text = after.summary().splitlines()
+    assert text[0] == "data: csv, 23 train + 10 val + 9 test images, 4 classes"
+    assert text[1].startswith(f"labels: {np.count_nonzero(after.observed)} of {23 * 4} kept")
+    assert text[2:] == [*train.notes, *val.notes]  # test has the note of train
+
+
+def test_nothing_is_held_out_where_there_is_a_val_split(config):
+    with pytest.raises(InputError, match="--hold-out is 0.2, but csv has a val split of 7 images"):
+        load_data(dataclasses.replace(config, hold_out=0.2), ALONE)
+
+
 @pytest.mark.parametrize(
     ("threads", "local_size", "network", "decoding"), [(4, 1, 4, 2), (1, 1, 1, 1), (None, 2, 3, 1), (None, 16, 1, 1)]
 )
