@@ -33,8 +33,9 @@ def load_voc(
     """Read a split of PASCAL VOC, or of any data set in its layout.
 
     The folder holds ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and ``ImageSets/Main/{trainval,test}.txt``, of VOC 2012
-    ``{train,val}.txt``, as the codes that learn from single positive labels use it. Rows follow the image-set file. Columns are the 20 classes of VOC in alphabetical order or, where the folder has a
-    ``classes.txt``, the names in it, one per line; an object with another name is an error.
+    ``{train,val}.txt``, as the codes that learn from single positive labels use it. Rows follow the image-set file.
+    Columns are the 20 classes of VOC in alphabetical order or, where the folder has a ``classes.txt``, the names in it,
+    one per line; an object with another name is an error.
 
     A class is positive where it has an object, and negative where it has none. Where all its objects are marked
     difficult, which the VOC evaluation neither rewards nor punishes, it is unknown.

@@ -84,7 +84,10 @@ def _last_value(arguments: list[str], flag: str) -> str | None:
 
 def _flags(arguments: list[str], default: Config, preset: str) -> Config:
     tyro = require("tyro")
-    presets = "\n\n".join(f"{name}: {preset.summary}." for name, preset in PRESETS.items())
+    by_summary: dict[str, list[str]] = {}
+    for name, each in PRESETS.items():
+        by_summary.setdefault(each.summary, []).append(name)
+    presets = "\n\n".join(f"{', '.join(names)}: {summary}." for summary, names in by_summary.items())
     description = (
         "Train a multi-label image classifier from incomplete labels.\n\n"
         f"The first word chooses the preset (default: {DEFAULT_PRESET}):\n\n{presets}\n\n"

@@ -66,6 +66,63 @@ _COCO14 = replace(
 )
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
 
+# ASL as published for MS-COCO, whose weight decay leaves biases and BatchNorms out
+_ASL = Config(
+    data="",
+    layout="coco",
+    method="asl",
+    backbone="resnet101",
+    train_all=True,
+    image_size=448,
+    epochs=41,
+    schedule_epochs=80,
+    batch_size=128,
+    lr=1e-4,
+    weight_decay=1e-4,
+    pct_start=0.2,
+    ema_decay=0.9997,
+    ema_warmup=False,
+)
+
+# Large Loss Matters with a single positive label per image, all layers trained.
+_LARGE_LOSS = Config(
+    data="",
+    layout="coco",
+    single_positive=True,
+    hold_out=0.2,
+    backbone="resnet50",
+    train_all=True,
+    image_size=448,
+    epochs=10,
+    batch_size=16,
+    lr=1e-5,
+    head_lr_factor=10.0,
+    weight_decay=0.0,
+    schedule="constant",
+    early_stop=3.0,
+    ema_decay=0.0,
+)
+LARGE_LOSS_SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3}
+LARGE_LOSS = {  # data set: its recipe, and delta_rel of ll-r, ll-ct and ll-cp
+    "voc12": (replace(_LARGE_LOSS, layout="voc12", lr=5e-3, **LARGE_LOSS_SGD), (0.2, 0.2, 0.1)),
+    "coco14": (_LARGE_LOSS, (0.4, 0.2, 0.2)),
+    "nuswide": (replace(_LARGE_LOSS, layout="nuswide"), (0.4, 0.2, 0.2)),
+    "cub": (replace(_LARGE_LOSS, layout="cub", lr=7.5e-5), (0.4, 0.4, 0.2)),
+}
+
+
+def _large_loss_presets() -> dict[str, Preset]:
+    names = {"voc12": "PASCAL VOC 2012", "coco14": "MS-COCO 2014", "nuswide": "NUS-WIDE", "cub": "CUB attributes"}
+    return {
+        f"{method}-{data}": Preset(
+            f"{names[data]}, one positive label per image, as published",
+            replace(recipe, method=method, delta_rel=delta_rel),
+        )
+        for data, (recipe, deltas) in LARGE_LOSS.items()
+        for method, delta_rel in zip(("ll-r", "ll-ct", "ll-cp"), deltas, strict=True)
+    }
+
+
 DEFAULT_PRESET = "demo"
 PRESETS = {
     "demo": Preset(
@@ -85,4 +142,6 @@ PRESETS = {
     "csv": Preset("your own pictures and a table of labels, from scratch", _SCRATCH, _FULL_LR),
     "pumlc-coco14": Preset("MS-COCO 2014, 10 % of the labels, as published", _COCO14),
     "pumlc-voc07": Preset("PASCAL VOC 2007, 10 % of the labels, as published", _VOC07),
+    "asl-coco14": Preset("MS-COCO 2014, all labels, the asymmetric loss as published, on a ResNet-101", _ASL),
+    **_large_loss_presets(),
 }

@@ -1,6 +1,4 @@
-"""The command line of the published code of PU-MLC (arXiv 2306.16016): its flags, and the settings that they stand for.
-
-    FOLDER --dataset=COCO2014 --pretrainedModel=FILE --cropSize=448 --b=35 --Stop_epoch=40 …
+"""The command lines of the published codes: their flags, and the settings that they stand for.
 
 Flags may be shortened as far as they stay distinct, as there. Flags of :class:`~pumlc.engine.config.Config` may be
 added; those that both have mean the same.
@@ -10,47 +8,34 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import NoReturn, Protocol
 
+from pumlc.engine import published_large_loss, published_pu_mlc
 from pumlc.engine.config import Config
 from pumlc.engine.presets import PRESETS, Preset
 from pumlc.errors import InputError
 
-DATASETS = {  # --dataset: the preset whose recipe it takes, and how the folder is laid out
-    "COCO2014": ("pumlc-coco14", "coco"),
-    "VOC2007": ("pumlc-voc07", "voc"),
-    "VG": ("pumlc-coco14", "vg"),
-}
 
-WITHOUT_EFFECT = {  # flag, and why: the published code parses them and uses none but --workers
-    "model_name": "the network is a ResNet-101 there; --backbone chooses another here",
-    "model_path": "--pretrainedModel names the weights",
-    "topK": "nothing depends on it",
-    "thre": "nothing depends on it",
-    "print_freq": "--log-every says how often this program writes a log line",
-    "local_rank": "each process learns its place from the launcher",
-    "workers": "processes share the cores of their machine; --threads changes that",
-}
+class PublishedCode(Protocol):
+    """A module on one of the codes."""
+
+    WITHOUT_EFFECT: Mapping[str, str]  # flag, and why
+
+    def is_meant(self, flags: Sequence[str]) -> bool: ...
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def translate(self, given: argparse.Namespace) -> tuple[str, Config]: ...
+
+
+CODES: tuple[PublishedCode, ...] = (published_large_loss, published_pu_mlc)
 
 
 def is_published(arguments: Sequence[str]) -> bool:
-    """Whether a flag among ``arguments`` can only be one of the published code, and the first word is no preset."""
-    if arguments and arguments[0] in PRESETS:
-        return False
-    flags = [option for action in _parser()._actions for option in action.option_strings]
-    own = _own_flags()
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if argument.startswith("--"):
-            known = name == "--" or name.replace("_", "-") in own
-            if not known and any(flag.startswith(name) for flag in flags):
-                return True
-        elif argument[:2] in flags:  # -b 35, -b35
-            return True
-    return False
+    """Whether a flag among ``arguments`` can only be one of a published code, and the first word is no preset."""
+    return _code(arguments) is not None
 
 
 def translate(arguments: Sequence[str]) -> tuple[str, Preset, list[str]]:
@@ -59,79 +44,50 @@ def translate(arguments: Sequence[str]) -> tuple[str, Preset, list[str]]:
     Raises:
         InputError: a word is neither, a value cannot be used, or the file of weights is not there.
     """
-    published, own = _split(arguments)
+    code = _code(arguments)
+    published, own = _split(arguments, code)
     if any(word.partition("=")[0] == "--resume" for word in own):
         raise InputError("--resume takes all settings from the run. Leave the flags of the published code away.")
-    given = _parser().parse_args(published)
-    if given.dataset not in DATASETS:
-        raise InputError(f"--dataset is {given.dataset!r}; wanted {', '.join(DATASETS)}.")
-    if given.Stop_epoch is not None and given.Stop_epoch < 0:
-        raise InputError(f"--Stop_epoch is {given.Stop_epoch}; wanted the last epoch to run, counted from 0.")
-    name, layout = DATASETS[given.dataset]
-    recipe = PRESETS[name].config
-    settings = {
-        "data": given.data,
-        "layout": layout,
-        "num_classes": given.num_classes,
-        "prob": given.prob,
-        "weights": _weights(given.pretrainedModel),
-        "image_size": given.cropSize,
-        "scale_size": given.scaleSize,
-        "batch_size": given.batch_size,
-        "lr": given.lr,
-        "epochs": None if given.Stop_epoch is None else min(given.Stop_epoch + 1, recipe.total_epochs),
-        "ema_decay": given.ema,
-        "alpha": given.alpha,
-        "gamma": given.gamma,
-    }
-    config = replace(recipe, **{field: value for field, value in settings.items() if value is not None})
+    name, config = code.translate(_parser(code).parse_args(published))
     return name, PRESETS[name]._replace(config=config), own
 
 
 def notes(arguments: Sequence[str]) -> tuple[str, ...]:
     """A sentence for each flag among ``arguments`` that changes nothing."""
-    given = vars(_parser().parse_args(_split(arguments)[0]))
-    flags = {action.dest: action.option_strings[-1] for action in _parser()._actions if action.option_strings}
+    code = _code(arguments)
+    parser = _parser(code)
+    given = vars(parser.parse_args(_split(arguments, code)[0]))
+    flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
     return tuple(
         f"{flags[name]} {given[name]} has no effect: {reason}"
-        for name, reason in WITHOUT_EFFECT.items()
+        for name, reason in code.WITHOUT_EFFECT.items()
         if given[name] is not None
     )
+
+
+def _code(arguments: Sequence[str]) -> PublishedCode | None:
+    if arguments and arguments[0] in PRESETS:
+        return None
+    own = _own_flags()
+    names = [argument.partition("=")[0] for argument in arguments]
+    unknown = [name for name in names if name.startswith("--") and name != "--" and name.replace("_", "-") not in own]
+    short = [name[:2] for name in names if name.startswith("-") and not name.startswith("--")]  # -b 35, -b35
+    foreign = [*unknown, *(flag for flag in short if len(flag) == 2 and flag not in own)]
+    return next((code for code in CODES if code.is_meant(foreign)), None)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flags = " ".join(action.option_strings[-1] for action in self._actions if action.option_strings)
         raise InputError(
-            f"This reads like a command line of the published code, but: {message}. That code has FOLDER {flags}; "
-            "the flags of train.py --help can be added."
+            f"This reads like a command line of a published code, but: {message}. That code has {flags}; the flags of "
+            "train.py --help can be added."
         )
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The flags of the published code, with its defaults where these are numbers that it can run with."""
+def _parser(code: PublishedCode) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False)
-    parser.add_argument("data")
-    parser.add_argument("--dataset", default="COCO2014")
-    parser.add_argument("--pretrainedModel")
-    parser.add_argument("--num-classes", type=int)
-    parser.add_argument("--prob", type=float, default=0.5)
-    parser.add_argument("--scaleSize", type=int, default=512)
-    parser.add_argument("--cropSize", type=int, default=448)
-    parser.add_argument("-b", "--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--ema", type=float)
-    parser.add_argument("--Stop_epoch", type=int)
-    parser.add_argument("--alpha", type=float)
-    parser.add_argument("--gamma", type=float)
-    parser.add_argument("--model-name")
-    parser.add_argument("--model-path")
-    parser.add_argument("--topK", type=int)
-    parser.add_argument("--thre", type=float)
-    parser.add_argument("-p", "--print-freq", type=int)
-    parser.add_argument("-j", "--workers", type=int)
-    # torch.distributed.launch without --use_env adds it, as --local_rank or as --local-rank
-    parser.add_argument("--local_rank", "--local-rank", type=int)
+    code.add_flags(parser)
     return parser
 
 
@@ -147,10 +103,13 @@ def _own_flags() -> dict[str, bool]:
     return flags
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(arguments: Sequence[str], code: PublishedCode) -> tuple[list[str], list[str]]:
     """The words for the published parser, and those with flags that are of this program alone."""
-    both = {option for action in _parser()._actions for option in action.option_strings}
-    own_flags = {flag: value for flag, value in _own_flags().items() if flag not in both and flag != "--data"}
+    actions = _parser(code)._actions
+    both = {option.replace("_", "-") for action in actions for option in action.option_strings}
+    if any(action.dest == "data" for action in actions):
+        both.add("--data")  # a word of its own there, and no flag
+    own_flags = {flag: value for flag, value in _own_flags().items() if flag not in both}
     published, own = [], []
     words = iter(arguments)
     for word in words:
@@ -163,15 +122,3 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if takes_value and not equals:
             own += itertools.islice(words, 1)
     return published, own
-
-
-def _weights(path: str | None) -> str:
-    """--pretrainedModel as --weights: a file, "None" for random weights, or nothing for ImageNet's."""
-    if path is None or path == "None":
-        return "auto" if path is None else "none"
-    if not Path(path).is_file():
-        raise InputError(
-            f"--pretrainedModel names {path}, which is not there; wanted a file with the weights of a ResNet-101 "
-            "(torch.save of a state dict, or safetensors). Leave the flag away to start from timm's."
-        )
-    return path

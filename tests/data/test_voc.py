@@ -96,3 +96,17 @@ def test_refused(voc, tmp_path):
     refused("lists an image more than once")
     image_set.write_text("\n")
     refused("lists no images")
+
+
+def test_the_sets_of_2012(voc, tmp_path):
+    """Its val set is in place of the test set, which has no public annotations."""
+    folder = voc.rename(tmp_path / "VOC2012")
+    (folder / "ImageSets/Main/train.txt").write_text("000012\n000007\n")
+    splits = load_splits("voc12", tmp_path)
+    assert (splits.train.name, len(splits.train), splits.test) == ("voc12", 2, None)
+    (folder / "ImageSets/Main/val.txt").write_text("000005\n")
+    splits = load_splits("voc12", folder)
+    assert positives(splits.test, 0) == {"chair"}
+    assert splits.val is None
+    with pytest.raises(InputError, match=r"The year of VOC is '2010'; 2007 or 2012 was wanted"):
+        load_voc(folder, "train", year="2010")
