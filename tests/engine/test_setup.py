@@ -101,7 +101,7 @@ def test_images_are_held_out_after_their_labels_are_drawn(config_without_val, dr
 
 
 def test_nothing_is_held_out_where_there_is_a_val_split(config):
-    with pytest.raises(InputError, match="--hold-out is 0.2, but csv has a val split of 7 images"):
+    with pytest.raises(InputError, match=r"--hold-out is 0\.2, but csv has a val split of 7 images"):
         load_data(dataclasses.replace(config, hold_out=0.2), ALONE)
 
 
