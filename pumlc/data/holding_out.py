@@ -56,6 +56,8 @@ def hold_out(
             "so that nothing can be scored on them. Leave the flag away, or add negatives."
         )
     note = f"Held out as val, with all labels: {count} of {len(train)} training images."
+    if unknown_is_negative:
+        note += " What is unknown of them counts as negative."
     return (
         Splits(
             replace(train, paths=tuple(train.paths[row] for row in kept), labels=train.labels[kept]),

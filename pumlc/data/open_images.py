@@ -6,6 +6,7 @@ import csv
 import os
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,10 +75,14 @@ def read_open_images(root: str | os.PathLike) -> dict[str, Dataset]:
     found = {"train": train.dataset("train", columns, class_names)}
     for split in ("val", "test"):
         table, folder = _table(root, split), _folder(root, split)
-        if table.exists() and folder.is_dir():
-            verified = _Verified.read(table, folder, numbers, source)
-            if verified.images:
-                found[split] = verified.dataset(split, columns, class_names)
+        if not table.exists():
+            continue
+        verified = _Verified.read(table, folder, numbers, source) if folder.is_dir() else None
+        if verified is not None and verified.images:
+            found[split] = verified.dataset(split, columns, class_names)
+        else:
+            note = f"There is no {split} split: {folder} has none of the images of {table.name}."
+            found["train"] = replace(found["train"], notes=(*found["train"].notes, note))
     return found
 
 

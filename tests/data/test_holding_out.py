@@ -58,6 +58,7 @@ def test_unknown_labels_may_count_as_negative():
     whole = data(unknown=True)
     splits, _ = hold_out(whole, 0.2, unknown_is_negative=True)
     assert sorted(splits.val.labels[0].tolist()) == [-1, -1, 1]
+    assert splits.val.notes[0].endswith("What is unknown of them counts as negative.")
     assert (splits.train.labels >= 0).all()
     assert (whole.train.labels >= 0).all()
 

@@ -72,6 +72,11 @@ def test_splits_without_images_are_none(open_images):
     (open_images / "test-annotations-human-imagelabels.csv").write_text(HEADER)
     splits = load_splits("openimages", open_images)
     assert (len(splits.train), splits.val, splits.test) == (2, None, None)
+    assert [note.split(":")[0] for note in splits.train.notes[1:]] == [
+        "There is no val split",
+        "There is no test split",
+    ]
+    assert splits.train.notes[2].endswith("/test has none of the images of test-annotations-human-imagelabels.csv.")
 
 
 @pytest.mark.parametrize("version", ["oidv6-{}-annotations-human-imagelabels.csv", "2017_11/{}/annotations-human.csv"])
