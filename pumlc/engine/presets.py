@@ -66,6 +66,29 @@ _COCO14 = replace(
 )
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
 
+# MILe from random weights: 200,000 steps of 164 images, which are 26 epochs of the 1.28 million of ImageNet.
+_MILE = Config(
+    data="",
+    layout="folder",
+    method="mile",
+    backbone="resnet50",
+    weights="none",
+    train_all=True,
+    image_size=224,
+    epochs=26,
+    batch_size=164,
+    lr=0.1 * 164 / 256,
+    optimizer="sgd",
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-4,
+    schedule="step-decay",
+    ema_decay=0.0,
+    mile_k1=2000,
+    mile_k2=2000,
+    mile_threshold=0.5,
+)
+
 DEFAULT_PRESET = "demo"
 PRESETS = {
     "demo": Preset(
@@ -85,4 +108,5 @@ PRESETS = {
     "csv": Preset("your own pictures and a table of labels, from scratch", _SCRATCH, _FULL_LR),
     "pumlc-coco14": Preset("MS-COCO 2014, 10 % of the labels, as published", _COCO14),
     "pumlc-voc07": Preset("PASCAL VOC 2007, 10 % of the labels, as published", _VOC07),
+    "mile-imagenet": Preset("ImageNet in folders, several labels per image from one, by MILe", _MILE),
 }
