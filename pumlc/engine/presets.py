@@ -66,7 +66,8 @@ _COCO14 = replace(
 )
 _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, ema_decay=0.991, alpha=2.0, gamma=0.85)
 
-# MILe from random weights: 200,000 steps of 164 images, which are 26 epochs of the 1.28 million of ImageNet.
+# MILe from random weights: 200,000 steps of 164 images, which are 26 epochs of the 1.28 million of ImageNet. (The
+# configuration in the published code takes as many on a tenth of the images.)
 _MILE = Config(
     data="",
     layout="folder",
