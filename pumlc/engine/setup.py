@@ -113,8 +113,8 @@ def build_model(config: Config, data: Data, world: World) -> Built:
     """The model on its device.
 
     Only the first process reads weights and word vectors: the others get them when the model is wrapped. A run that is
-    resumed reads neither: its checkpoint holds them. For mile, whose loss of one positive among C classes is that of C
-    probabilities near 1/C at first, the bias of the head starts at -log C as published, unless the weights have one.
+    resumed reads neither: its checkpoint holds them. For mile, where one label of C is given, the bias of the
+    head starts at -log C as published, unless the weights hold one.
     """
     torch.manual_seed(config.seed)
     train = data.splits.train
