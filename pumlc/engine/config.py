@@ -7,7 +7,7 @@ from typing import Literal
 
 from pumlc.errors import InputError
 
-Algorithm = Literal["pu-mlc", "ll-r", "ll-ct", "ll-cp"]
+Algorithm = Literal["pu-mlc", "ll-r", "ll-ct", "ll-cp", "mile"]
 Loss = Literal["an", "ignore", "wan", "ls", "focal", "asl", "hill", "splc", "em", "gr"]  # pumlc.ops.LOSS_KINDS
 
 
@@ -73,7 +73,7 @@ class Config:
     """SGD with Nesterov's momentum."""
     weight_decay: float = 1e-4
     """L2 penalty (added to the gradient, not decoupled)."""
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "step-decay", "constant"] = "one-cycle"
     """The learning rate over the steps."""
     pct_start: float = 0.2
     """Share of the one-cycle schedule in which the learning rate rises."""
@@ -100,6 +100,16 @@ class Config:
     """Hold the target of the mixup regulariser constant instead of training it too, as published."""
     delta_rel: float = 0.2
     """ll-r, ll-ct, ll-cp: percent of all labels; the largest losses that are set aside grow by so much per epoch."""
+    mile_k1: int = 2000
+    """mile: steps on the given labels, at the beginning of each generation."""
+    mile_k2: int = 2000
+    """mile: steps on the labels of the teacher, the network after the first ones."""
+    mile_threshold: float = 0.5
+    """mile: probability above which a class is a label of the teacher, and predicted in the F1 per image."""
+    mile_union: bool = False
+    """mile: put the given labels in place of the teacher's, where there are any."""
+    mile_sample: bool = False
+    """mile: draw the teacher's labels with its probabilities, without the threshold."""
     sync_statistics: bool = True
     """Take the loss statistics over all processes, so that their number does not change the result."""
 
@@ -168,6 +178,9 @@ _RANGES = (  # field, lowest, highest
     ("gamma", 0.0, _INF),
     ("min_temperature", 1e-6, 1.0),
     ("delta_rel", 0.0, 100.0),
+    ("mile_k1", 1, _INF),
+    ("mile_k2", 1, _INF),
+    ("mile_threshold", 0.0, 1.0),
     ("mixup", 0.0, _INF),
     ("mixup_beta", 0.05, _INF),  # below, a float32 holds too few of the small shares
     ("threads", 1, _INF),

@@ -77,7 +77,9 @@ class Console:
         if chosen is None or last is None:
             self.say("No held-out split: there is no mAP to report.")
         else:
-            text = f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} (weights: {kind})"
+            text = f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f}"
+            text += "".join(f", {name.replace('_', ' ')} {value:.2f}" for name, value in chosen.of_images.items())
+            text += f" (weights: {kind})"
             if chosen is not last:
                 text += f"; mAP {last.mean_ap:.2f} % with the last weights"
             if chosen.left_out:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
@@ -15,6 +19,7 @@ from pumlc.engine.log import RunLog
 from pumlc.engine.metrics import Scores, score
 from pumlc.engine.precision import Precision
 from pumlc.engine.published_evaluation import NAME, TestSetMaxima
+from pumlc.engine.ranking_metrics import f1_per_image, top_accuracy
 from pumlc.engine.setup import Data, evaluation_loader
 from pumlc.errors import InputError
 from pumlc.nn.backbone import BackboneNetwork
@@ -39,6 +44,7 @@ class Evaluator:
         if config.published_evaluation and data.splits.test is None:
             raise InputError(f"--published-evaluation needs a test split, and {data.splits.train.name} has none.")
         self.maxima = TestSetMaxima() if config.published_evaluation else None
+        self._scores_of_images = scores_of_images(config)
 
     def __contains__(self, split: str) -> bool:
         return split in self._splits
@@ -76,7 +82,7 @@ class Evaluator:
                 model, loader, self._world, average=average, autocast=self._precision.autocast, tick=bar.update
             )
         labels = torch.from_numpy(dataset.labels)
-        scores = {kind: score(values, labels) for kind, values in logits.items()}
+        scores = {kind: self._score(values, labels) for kind, values in logits.items()}
         plain, ema = scores["model"], scores.get("ema")
         log.event(
             "eval",
@@ -90,6 +96,8 @@ class Evaluator:
             CF1_ema=ema and ema.cf1,
             OF1=plain.of1,
             OF1_ema=ema and ema.of1,
+            **plain.of_images,
+            **{f"{name}_ema": value for name, value in (ema.of_images if ema else {}).items()},
             classes_without_positives=plain.left_out,
             AP=dict(zip(dataset.class_names, plain.ap, strict=True)),
             AP_ema=ema and dict(zip(dataset.class_names, ema.ap, strict=True)),
@@ -99,3 +107,21 @@ class Evaluator:
             self.maxima.update(logits, labels)
             log.event(NAME, epoch=epoch, step=step, **self.maxima.values)
         return scores
+
+    def _score(self, logits: Tensor, labels: Tensor) -> Scores:
+        of_images = {name: function(logits, labels) for name, function in self._scores_of_images.items()}
+        return dataclasses.replace(score(logits, labels), of_images=of_images)
+
+
+def scores_of_images(config: Config) -> dict[str, Callable[[Tensor, Tensor], float]]:
+    """What is also made of logits and labels [N, C], by name in the log.
+
+    Top-1 and top-5 accuracy of pictures in folders, whose classes exclude each other or are ranked by reassessed
+    labels; for mile, which gives an image several labels, the F1 of an image's classes at the threshold of its labels.
+    """
+    functions: dict[str, Callable[[Tensor, Tensor], float]] = {}
+    if config.layout == "folder":
+        functions |= {f"top{k}": functools.partial(top_accuracy, k=k) for k in (1, 5)}
+    if config.method == "mile":
+        functions["F1_per_image"] = functools.partial(f1_per_image, threshold=config.mile_threshold)
+    return functions

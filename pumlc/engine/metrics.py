@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ class Scores:
 
     ``mean_ap`` is the mean over the classes that have positives, ``left_out`` the number of those that have none
     (None in ``ap``). ``cf1`` is the harmonic mean of the mean precision and the mean recall of these same classes,
-    ``of1`` that of precision and recall over all their entries, both at probability 0.5.
+    ``of1`` that of precision and recall over all their entries, both at probability 0.5. ``of_images`` are scores of
+    what each image shows, by name, where a run asks for them.
     """
 
     mean_ap: float
@@ -27,6 +29,7 @@ class Scores:
     of1: float
     left_out: int
     ap: list[float | None]
+    of_images: Mapping[str, float] = field(default_factory=dict)
 
 
 def score(logits: Tensor, labels: Tensor) -> Scores:

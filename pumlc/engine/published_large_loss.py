@@ -50,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bsize", type=int, default=16)
     parser.add_argument("--num_epochs", type=int, default=10)
     parser.add_argument("--val_frac", type=float, default=0.2)
-    parser.add_argument("--split_seed", type=int)
+    parser.add_argument("--split_seed", type=int, default=1200)
     parser.add_argument("--train_set_variant", choices=("observed", "clean"), default="observed")
     parser.add_argument("--arch", default="resnet50")
     parser.add_argument("--use_pretrained", nargs="?", const="True", default="True")
@@ -87,7 +87,7 @@ def translate(given: argparse.Namespace) -> tuple[str, Config]:
         single_positive=given.train_set_variant == "observed",
         backbone=given.arch,
         weights="auto" if _same(given.use_pretrained, "True") else "none",
-        seed=recipe.seed if given.split_seed is None else given.split_seed,
+        seed=given.split_seed,
         out=out,
         **solver,
     )

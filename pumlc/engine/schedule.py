@@ -30,6 +30,34 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class StepDecay:
+    """A tenth of the learning rate after 30, 60 and 80 of 110 equal parts of the steps, each time.
+
+    These are the epochs in the published code of MILe (arXiv 2111.12172) for training on the given labels alone. Its
+    runs of MILe lower the rate when the loss on the images of the evaluation has stopped to fall, which no function of
+    the step can do, and which would be a choice on what is reported.
+    """
+
+    lr: float
+    total_steps: int
+
+    MILESTONES = (30, 60, 80)
+    PARTS = 110
+    FACTOR = 0.1
+
+    def __call__(self, step: int) -> float:
+        """Learning rate of the optimiser step number ``step``, counted from 0."""
+        passed = sum(self.PARTS * step >= milestone * self.total_steps for milestone in self.MILESTONES)
+        return self.lr * self.FACTOR**passed
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """As :meth:`Schedule.apply`."""
+        lr = self(step)
+        _set_rate(optimizer, lr)
+        return lr
+
+
+@dataclass(frozen=True)
 class OneCycle:
     """The one-cycle policy (Smith & Topin 2019) as ``torch.optim.lr_scheduler.OneCycleLR`` has it by default.
 

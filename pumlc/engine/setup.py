@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,13 @@ from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World, cores
 from pumlc.engine.host_memory import keep_freed_memory
-from pumlc.engine.schedule import Constant, OneCycle, Schedule
+from pumlc.engine.schedule import Constant, OneCycle, Schedule, StepDecay
 from pumlc.errors import InputError
 from pumlc.methods import Method
 from pumlc.methods.label_store import LabelStore
 from pumlc.methods.large_loss import LargeLoss
 from pumlc.methods.losses import ElementwiseLoss
+from pumlc.methods.mile import MILe
 from pumlc.methods.pu_mlc import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
@@ -111,7 +113,8 @@ def build_model(config: Config, data: Data, world: World) -> Built:
     """The model on its device.
 
     Only the first process reads weights and word vectors: the others get them when the model is wrapped. A run that is
-    resumed reads neither: its checkpoint holds them.
+    resumed reads neither: its checkpoint holds them. For mile, where one label of C is given, the bias of the
+    head starts at -log C as published, unless the weights hold one.
     """
     torch.manual_seed(config.seed)
     train = data.splits.train
@@ -128,6 +131,8 @@ def build_model(config: Config, data: Data, world: World) -> Built:
         adjacency = nn.co_occurrence(torch.from_numpy(data.observed))
         model = nn.PUMLC(config.backbone, train.num_classes, words=words, adjacency=adjacency, **common)
         notes = (note,)
+    if config.method == "mile":
+        torch.nn.init.constant_(model.head.bias, -math.log(train.num_classes))
     weights = "none" if config.resume else config.weights
     warning = world.on_main(lambda: load_weights(model, weights, class_names=train.class_names))
     return Built(model.to(world.device, memory_format=torch.channels_last), warning, notes)
@@ -165,6 +170,15 @@ def _method(config: Config, labels: torch.Tensor, world: World) -> Method:
     if config.method in LARGE_LOSS_MODES:
         store = LabelStore(labels, world.group) if config.method == "ll-cp" else None
         return LargeLoss(LARGE_LOSS_MODES[config.method], config.delta_rel, world.group, store)
+    if config.method == "mile":
+        return MILe(
+            config.mile_k1,
+            config.mile_k2,
+            config.mile_threshold,
+            union=config.mile_union,
+            sample=config.mile_sample,
+            group=world.group,
+        )
     return PUMLC(
         config.alpha,
         config.gamma,
@@ -179,7 +193,10 @@ def _method(config: Config, labels: torch.Tensor, world: World) -> Method:
 def build_schedule(config: Config, steps_per_epoch: int) -> Schedule:
     if config.schedule == "constant":
         return Constant(config.lr)
-    return OneCycle(config.lr, config.total_epochs * steps_per_epoch, config.pct_start)
+    total_steps = config.total_epochs * steps_per_epoch
+    if config.schedule == "step-decay":
+        return StepDecay(config.lr, total_steps)
+    return OneCycle(config.lr, total_steps, config.pct_start)
 
 
 def train_loader(config: Config, data: Data, world: World, threads: int, dtype: torch.dtype) -> TrainLoader:

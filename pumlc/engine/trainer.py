@@ -376,6 +376,7 @@ class Trainer:
             mAP_last=last_scores and last_scores.mean_ap,
             CF1=chosen and chosen.cf1,
             OF1=chosen and chosen.of1,
+            **(chosen.of_images if chosen else {}),
             classes_without_positives=chosen and chosen.left_out,
             best_on_val=self.best,
             images_per_second=round(pace.images_per_second, 2),

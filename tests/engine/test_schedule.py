@@ -1,11 +1,11 @@
-"""Constant rates; the one-cycle schedule against the one in torch, and where that one fails."""
+"""Constant rates and steps; the one-cycle schedule against the one in torch, and where that one fails."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from pumlc.engine.schedule import Constant, OneCycle
+from pumlc.engine.schedule import Constant, OneCycle, StepDecay
 
 
 @pytest.mark.parametrize(("total", "pct_start"), [(50, 0.2), (37, 0.3), (7, 0.9)])
@@ -52,3 +52,17 @@ def test_the_rate_of_a_group_with_a_factor():
         schedule.apply(sgd, 2)
         assert (sgd.param_groups[0]["lr"], sgd.param_groups[0]["momentum"]) == (1.0, 0.9)
     assert {Constant(0.5).apply(sgd, step) for step in range(9)} == {0.5}
+
+
+def test_step_decay_equals_torch():
+    """110 epochs of 3 steps."""
+    ours = StepDecay(0.1, 330)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [90, 180, 240])
+    for step in range(330):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+    optimizer.param_groups[0]["lr_factor"] = 10
+    assert ours.apply(optimizer, 180) == pytest.approx(1e-3)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)

@@ -103,7 +103,13 @@ def test_steps_end_a_run_early(config):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"mixup": 1.0}, {"method": "ll-cp", "delta_rel": 10.0, "epochs": 3, "single_positive": True}],
+    [
+        {},
+        {"mixup": 1.0},
+        {"method": "ll-cp", "delta_rel": 10.0, "epochs": 3, "single_positive": True},
+        {"method": "mile", "mile_k1": 4, "mile_k2": 5, "mile_sample": True, "lr": 0.03},  # stopped with a teacher
+        {"method": "mile", "mile_k1": 7, "mile_k2": 2, "mile_threshold": 0.2},  # stopped where the teacher is made
+    ],
     ids=lambda settings: settings.get("method", "mixup" if settings else "pu-mlc"),
 )
 def test_interrupted_run_goes_on_as_if_it_had_not_been(settings, config, tmp_path, monkeypatch, capsys):

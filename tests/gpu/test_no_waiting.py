@@ -47,7 +47,10 @@ def waiting_is_an_error(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-@pytest.fixture(params=[{}, {"clip_norm": 1.0}, {"mixup": 1.0}], ids=["plain", "clipping", "mixup"])
+MILE = {"method": "mile", "mile_k1": 3, "mile_k2": 1, "mile_sample": True}  # the teacher comes and goes in these steps
+
+
+@pytest.fixture(params=[{}, {"clip_norm": 1.0}, {"mixup": 1.0}, MILE], ids=["plain", "clipping", "mixup", "mile"])
 def trainer(request: pytest.FixtureRequest, picture_table: Path, tmp_path: Path, device: torch.device) -> Trainer:
     """A run of five steps per epoch."""
     config = dataclasses.replace(
