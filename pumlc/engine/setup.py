@@ -25,6 +25,7 @@ from pumlc.methods.label_store import LabelStore
 from pumlc.methods.large_loss import LargeLoss
 from pumlc.methods.losses import ElementwiseLoss
 from pumlc.methods.pu_mlc import PUMLC
+from pumlc.methods.role import EPR, ROLE
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
@@ -116,7 +117,7 @@ def build_model(config: Config, data: Data, world: World) -> Built:
     }
     notes = ()
     if config.head == "linear":
-        model = Classifier(config.backbone, train.num_classes, **common)
+        model = Classifier(config.backbone, train.num_classes, boost=config.boost, **common)
     else:
         words, note = _words(config, train.class_names, world)
         adjacency = nn.co_occurrence(torch.from_numpy(data.observed))
@@ -159,6 +160,10 @@ def _method(config: Config, labels: torch.Tensor, world: World) -> Method:
     if config.method in LARGE_LOSS_MODES:
         store = LabelStore(labels, world.group) if config.method == "ll-cp" else None
         return LargeLoss(LARGE_LOSS_MODES[config.method], config.delta_rel, world.group, store)
+    if config.method == "epr":
+        return EPR(config.expected_positives, world.group)
+    if config.method == "role":
+        return ROLE(labels, config.expected_positives, config.seed, world.group)
     return PUMLC(
         config.alpha,
         config.gamma,
