@@ -120,6 +120,7 @@ class FeatureMap(NamedTuple):
     unused: frozenset[str]
 
 
+@torch.enable_grad()
 def find_map(name: str, image_size: int, use: str, way_out: str) -> FeatureMap:
     """Found by a forward and backward pass without numbers.
 
@@ -136,7 +137,7 @@ def find_map(name: str, image_size: int, use: str, way_out: str) -> FeatureMap:
     x = backbone.forward_features(images)
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise InputError(
-            f"The backbone {name} ends in no feature map, which {use}: wanted a network such as a ResNet, ConvNeXt, "
+            f"The backbone {name} ends in no feature map, which {use}: wanted a network such as a ResNet, "
             f"EfficientNet or Swin. {way_out}, or another backbone."
         )
     x.sum().backward()
