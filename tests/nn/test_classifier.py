@@ -129,11 +129,27 @@ def test_backbones_that_cannot_be_boosted(name, message):
         boosted(name)
 
 
-def test_another_pooling_cannot_be_boosted(monkeypatch):
+class Scale(torch.nn.Module):
+    """The identity, until it has trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+@pytest.mark.parametrize("pooling", ["max", "scaled"])
+def test_another_pooling_cannot_be_boosted(pooling, monkeypatch):
     timm = pytest.importorskip("timm")
 
     def create_backbone(name, image_size):
-        return timm.create_model(name, num_classes=0, global_pool="max")
+        if pooling == "max":
+            return timm.create_model(name, num_classes=0, global_pool="max")
+        backbone = timm.create_model(name, num_classes=0)
+        backbone.global_pool = torch.nn.Sequential(backbone.global_pool, Scale())
+        return backbone
 
     monkeypatch.setattr("pumlc.nn.backbone.create_backbone", create_backbone)
     with pytest.raises(InputError, match="test_resnet does more after that map"):
