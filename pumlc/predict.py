@@ -41,9 +41,11 @@ def load_recogniser(run: Path) -> Recogniser:
         names, backbone, size = (json.loads(metadata[key]) for key in ("class_names", "backbone", "image_size"))
         local_global = json.loads(metadata.get("local_global", "false"))
         network = HEADS[json.loads(metadata.get("head", '"linear"'))]
+        boost = json.loads(metadata.get("boost", "1"))
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} was not written by train.py: its header lacks {error}.") from error
-    model = network(backbone, len(names), image_size=size, train_all=True, local_global=local_global)
+    options = {} if boost == 1 else {"boost": boost}  # of the linear head alone
+    model = network(backbone, len(names), image_size=size, train_all=True, local_global=local_global, **options)
     load_weights(model, str(path))
     return Recogniser(model.eval(), names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,11 @@ from pumlc import predict
 from pumlc.data import load_splits
 from pumlc.data.loader import EvaluationLoader
 from pumlc.engine.checkpoint import save_weights
+from pumlc.engine.metrics import score
+from pumlc.engine.trainer import fit
 from pumlc.nn.classifier import Classifier
+from pumlc.nn.pretrained import load_weights
+from tests.engine.runs import events, tiny_run
 
 NAMES = ["red", "green", "blue", "absent"]
 
@@ -46,6 +51,30 @@ def test_same_numbers_as_in_evaluation(run, picture_table, capsys):
         expected = model(next(iter(loader)).images).sigmoid()[:5]
     found = torch.tensor([[entry["classes"][name] for name in NAMES] for entry in answer])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_boosted_run_is_what_it_was_in_evaluation(picture_table, tmp_path):
+    config = dataclasses.replace(tiny_run(picture_table, tmp_path / "run"), method="ll-ct", boost=5.0, epochs=2)
+    assert fit(config) == 0
+    split = load_splits("csv", picture_table).test
+    recogniser = predict.load_recogniser(Path(config.out))
+    probabilities = predict.predict(recogniser, [Path(path) for path in split.paths], torch.device("cpu"))
+
+    end = events(config, "end")[0]
+    scores = score(torch.from_numpy(probabilities).double().logit(), torch.from_numpy(split.labels))
+    assert (scores.mean_ap, scores.cf1, scores.of1) == pytest.approx((end["mAP"], end["CF1"], end["OF1"]), abs=0.1)
+    model = Classifier("test_resnet", 4, image_size=64, boost=5.0).eval()
+    load_weights(model, str(Path(config.out) / "best.safetensors"))
+    loader = EvaluationLoader(
+        split.paths, split.labels, batch_size=9, image_size=64, device=torch.device("cpu"), threads=1
+    )
+    with torch.no_grad():
+        expected = model(next(iter(loader)).images).sigmoid()
+        model.boost = 1.0
+        plain = model(next(iter(loader)).images).sigmoid()
+    found = torch.from_numpy(probabilities)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, plain, atol=1e-2)
 
 
 def test_text(run, picture_table, capsys):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pumlc.errors import InputError
 
-Algorithm = Literal["pu-mlc", "ll-r", "ll-ct", "ll-cp", "mile"]
+Algorithm = Literal["pu-mlc", "ll-r", "ll-ct", "ll-cp", "mile", "epr", "role"]
 Loss = Literal["an", "ignore", "wan", "ls", "focal", "asl", "hill", "splc", "em", "gr"]  # pumlc.ops.LOSS_KINDS
 
 
@@ -42,6 +42,8 @@ class Config:
     """Defaults of --head, --local-global, --mixup: loss is the PU loss alone, full all of PU-MLC; also of --lr."""
     head: Literal["linear", "full"] = "linear"
     """What follows the backbone: a linear unit per class, or semantic decoupling, graph network and units of PU-MLC."""
+    boost: float = 1.0
+    """Linear head: multiply positive class activations by this before they are pooled (BoostLU, published 5; 1: no)."""
     word_vectors: str | None = None
     """Full head: file with 300 numbers per class (.npy, or text as GloVe comes); by default they are learned."""
     local_global: bool = False
@@ -110,6 +112,8 @@ class Config:
     """mile: put the given labels in place of the teacher's, where there are any."""
     mile_sample: bool = False
     """mile: draw the teacher's labels with its probabilities, without the threshold."""
+    expected_positives: float = 2.9
+    """epr, role: classes that an image has on average; published VOC 1.5, COCO 2.9, NUS-WIDE 1.9, CUB 31.4."""
     sync_statistics: bool = True
     """Take the loss statistics over all processes, so that their number does not change the result."""
 
@@ -150,6 +154,8 @@ class Config:
             raise InputError(f"--schedule-epochs is {self.schedule_epochs}, less than the {self.epochs} epochs to run.")
         if self.word_vectors is not None and self.head != "full":
             raise InputError(f"--word-vectors {self.word_vectors} has no use in a {self.head} head. Add --head full.")
+        if self.boost != 1 and self.head != "linear":
+            raise InputError(f"--boost {self.boost:g} has no use in a {self.head} head. Add --head linear.")
         if self.mixup > 0 and self.method != "pu-mlc":
             raise InputError(f"--mixup {self.mixup:g} is a part of --method pu-mlc; {self.method} has no use for it.")
         if self.mixup > 0 and self.batch_size < 2:
@@ -163,6 +169,7 @@ _RANGES = (  # field, lowest, highest
     ("num_classes", 1, _INF),
     ("image_size", 32, _INF),
     ("scale_size", 32, _INF),
+    ("boost", 1.0, _INF),
     ("epochs", 1, _INF),
     ("steps", 1, _INF),
     ("batch_size", 1, _INF),
@@ -181,6 +188,7 @@ _RANGES = (  # field, lowest, highest
     ("mile_k1", 1, _INF),
     ("mile_k2", 1, _INF),
     ("mile_threshold", 0.0, 1.0),
+    ("expected_positives", 0.0, _INF),
     ("mixup", 0.0, _INF),
     ("mixup_beta", 0.05, _INF),  # below, a float32 holds too few of the small shares
     ("threads", 1, _INF),

@@ -40,6 +40,7 @@ class KeptWeights:
             "backbone": config.backbone,
             "image_size": config.image_size,
             "head": config.head,
+            "boost": config.boost,
             "local_global": config.local_global,
             "pumlc": pumlc.__version__,
         }

@@ -28,6 +28,7 @@ from pumlc.methods.large_loss import LargeLoss
 from pumlc.methods.losses import ElementwiseLoss
 from pumlc.methods.mile import MILe
 from pumlc.methods.pu_mlc import PUMLC
+from pumlc.methods.role import EPR, ROLE
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
@@ -125,7 +126,7 @@ def build_model(config: Config, data: Data, world: World) -> Built:
     }
     notes = ()
     if config.head == "linear":
-        model = Classifier(config.backbone, train.num_classes, **common)
+        model = Classifier(config.backbone, train.num_classes, boost=config.boost, **common)
     else:
         words, note = _words(config, train.class_names, world)
         adjacency = nn.co_occurrence(torch.from_numpy(data.observed))
@@ -179,6 +180,10 @@ def _method(config: Config, labels: torch.Tensor, world: World) -> Method:
             sample=config.mile_sample,
             group=world.group,
         )
+    if config.method == "epr":
+        return EPR(config.expected_positives, world.group)
+    if config.method == "role":
+        return ROLE(labels, config.expected_positives, config.seed, world.group)
     return PUMLC(
         config.alpha,
         config.gamma,

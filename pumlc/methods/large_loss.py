@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from pumlc.methods import LabelledImages, Method, Step
 from pumlc.methods.label_store import LabelStore
+from pumlc.methods.sharing import for_averaging, gather
 from pumlc.ops import large_loss
 
 
@@ -74,11 +74,10 @@ class LargeLoss(Method):
         """The loss, and which of this process's entries [B, C] are large."""
         if self.group is None:
             return large_loss(logits, labels, self.large(logits.numel(), epoch), self.mode)
-        all_logits, all_labels = _gather(logits, self.group), _gather(labels, self.group)
+        all_logits, all_labels = gather(logits, self.group), gather(labels, self.group)
         loss, changed = large_loss(all_logits, all_labels, self.large(all_logits.numel(), epoch), self.mode)
         size, rank = dist.get_world_size(self.group), dist.get_rank(self.group)
-        # the gradient of the loss will be divided by the size
-        return loss.detach() + size * (loss - loss.detach()), changed.chunk(size)[rank]
+        return for_averaging(loss, self.group), changed.chunk(size)[rank]
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         numbers = {f"{self.mode}ed": self._changed_by_all()}
@@ -104,12 +103,3 @@ class LargeLoss(Method):
             counts = [own] * dist.get_world_size(self.group)
             dist.all_gather_object(counts, own, group=self.group)
         return sum(counts)
-
-
-def _gather(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """[B, C] of each process -> [B size, C], in the order of the ranks, differentiated by this process's rows alone."""
-    own = tensor.detach().contiguous()
-    parts = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(parts, own, group=group)
-    parts[dist.get_rank(group)] = tensor
-    return torch.cat(parts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pumlc.errors import InputError, require
@@ -107,3 +109,38 @@ def create_backbone(name: str, image_size: int, **options: object) -> nn.Module:
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     return timm.create_model(name, num_classes=0, **options)
+
+
+class FeatureMap(NamedTuple):
+    """What a backbone's last feature map is like, and which parameters have no part in it."""
+
+    channels: int
+    channels_last: bool  # [B, H, W, channels] by its shape, as Swin transformers have it
+    shape: torch.Size  # of two images
+    unused: frozenset[str]
+
+
+@torch.enable_grad()
+def find_map(name: str, image_size: int, use: str, way_out: str) -> FeatureMap:
+    """Found by a forward and backward pass without numbers.
+
+    Args:
+        name, image_size: of the backbone, as in :class:`BackboneNetwork`.
+        use, way_out: what the map is wanted for, and what to do without one, for the person at the console.
+
+    Raises:
+        InputError: the backbone ends in something other than a map, such as the tokens of a ViT.
+    """
+    with torch.device("meta"):
+        backbone = create_backbone(name, image_size)
+        images = torch.empty(2, 3, image_size, image_size)
+    x = backbone.forward_features(images)
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        raise InputError(
+            f"The backbone {name} ends in no feature map, which {use}: wanted a network such as a ResNet, "
+            f"EfficientNet or Swin. {way_out}, or another backbone."
+        )
+    x.sum().backward()
+    unused = frozenset(name for name, parameter in backbone.named_parameters() if parameter.grad is None)
+    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+    return FeatureMap(x.shape[3 if channels_last else 1], channels_last, x.shape, unused)

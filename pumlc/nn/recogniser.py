@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from pumlc.errors import InputError
-from pumlc.nn.backbone import BackboneNetwork, create_backbone
+from pumlc.nn.backbone import BackboneNetwork, find_map
 from pumlc.nn.gated_graph import GatedGraphNetwork
 from pumlc.nn.linear import Linear
 from pumlc.nn.semantic_decoupling import SemanticDecoupling
@@ -82,7 +79,7 @@ class PUMLC(BackboneNetwork):
         for name, tensor, size in (("words", words, WORD_SIZE), ("adjacency", adjacency, num_classes)):
             if tensor is not None and tensor.shape != (num_classes, size):
                 raise ValueError(f"{name}: got shape {list(tensor.shape)}, wanted [{num_classes}, {size}]")
-        end = _end_of_backbone(backbone, image_size)
+        end = find_map(backbone, image_size, "the full head works on", "Use --head linear")
         super().__init__(backbone, image_size=image_size, train_all=train_all, local_global=local_global)
         self.channels_last_map = end.channels_last
         for name, parameter in self.backbone.named_parameters():
@@ -108,31 +105,6 @@ class PUMLC(BackboneNetwork):
         x = torch.tanh(self.fc(torch.cat([self.graph(semantic), semantic], 2)))
         with torch.autocast(x.device.type, enabled=False):
             return self.head(x.to(self.head.weight.dtype))
-
-
-class _End(NamedTuple):
-    """What a backbone's last feature map is like, and which parameters have no part in it."""
-
-    channels: int
-    channels_last: bool  # [B, H, W, channels] by its shape, as Swin transformers have it
-    unused: frozenset[str]
-
-
-def _end_of_backbone(name: str, image_size: int) -> _End:
-    """Found by a forward and backward pass without numbers; raises InputError where the end is no feature map."""
-    with torch.device("meta"):
-        backbone = create_backbone(name, image_size)
-        images = torch.empty(2, 3, image_size, image_size)
-    x = backbone.forward_features(images)
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        raise InputError(
-            f"The backbone {name} ends in no feature map, which the full head works on: wanted a network such as a "
-            "ResNet, ConvNeXt, EfficientNet or Swin. Use --head linear, or another backbone."
-        )
-    x.sum().backward()
-    unused = frozenset(name for name, parameter in backbone.named_parameters() if parameter.grad is None)
-    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
-    return _End(x.shape[3 if channels_last else 1], channels_last, unused)
 
 
 def _constant(tensor: Tensor) -> nn.Parameter:

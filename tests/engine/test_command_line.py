@@ -97,6 +97,9 @@ def test_help_has_every_sentence(capsys):
         ("--batch-size 1 --mixup 1", "--mixup 1 needs two images to mix; --batch-size is 1."),
         ("--mixup-beta 0", "--mixup-beta is 0, wanted at least 0.05."),
         ("--word-vectors glove.txt", "--word-vectors glove.txt has no use in a linear head. Add --head full."),
+        ("--boost 5 --head full", "--boost 5 has no use in a full head. Add --head linear."),
+        ("--boost 0.5", "--boost is 0.5, wanted at least 1."),
+        ("--expected-positives -1", "--expected-positives is -1, wanted at least 0."),
         ("--resume nowhere", "nowhere is no run folder"),
     ],
 )

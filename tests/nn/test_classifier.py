@@ -66,6 +66,96 @@ def test_logits_are_float32_under_autocast():
         assert model(torch.randn(2, 3, 32, 32)).dtype == torch.float32
 
 
+def boosted(name: str, boost: float = 5.0, **options) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(name, 3, image_size=64, boost=boost, **options).eval()
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"])
+@torch.no_grad()
+def test_without_positive_activations_nothing_is_boosted(name):
+    """The mean over positions and the linear units are in another order then, and the logits the same.
+
+    Where all are positive, the logits are five times as large.
+    """
+    images = torch.randn(2, 3, 64, 64)
+    plain, model = boosted(name, 1.0), boosted(name)
+    model.load_state_dict(plain.state_dict())
+    assert not torch.allclose(model(images), plain(images), atol=1e-3)
+    for network in (plain, model):
+        network.head.bias.fill_(-20.0)
+    torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
+    for network in (plain, model):
+        network.head.bias.fill_(20.0)
+    torch.testing.assert_close(model(images), 5 * plain(images), rtol=1e-4, atol=1e-4)
+
+
+def test_boosted_logits_and_their_gradient():
+    model, images = boosted("test_resnet", train_all=True), torch.randn(2, 3, 64, 64)
+    features = model.backbone.forward_features(images)
+    weight, bias = (parameter.detach().clone().requires_grad_() for parameter in model.head.parameters())
+    activations = (features[:, None] * weight[:, :, None, None]).sum(2) + bias[:, None, None]
+    assert 0.1 < (activations > 0).float().mean() < 0.9
+    expected = torch.where(activations > 0, 5 * activations, activations).mean((2, 3))
+    logits = model(images)
+    torch.testing.assert_close(logits, expected)
+    upstream = torch.tensor([[1.0, -2.0, 0.5], [3.0, 1.0, -1.0]])
+    first = next(model.backbone.parameters())
+    ours = torch.autograd.grad(logits, [model.head.weight, model.head.bias, first], upstream)
+    for gradient, wanted in zip(ours, torch.autograd.grad(expected, [weight, bias, first], upstream), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_boosted_logits_are_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert boosted("test_resnet")(torch.randn(2, 3, 64, 64)).dtype == torch.float32
+
+
+def test_the_summary_says_what_is_boosted():
+    assert boosted("test_resnet").summary().endswith(", positive class activations x 5")
+    assert "activations" not in boosted("test_resnet", 1.0).summary()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("test_vit", "test_vit ends in no feature map, which --boost works on"),
+        ("test_convnext", "features are the mean of its last map, but test_convnext does more"),  # a norm
+        ("mobilenetv3_small_050", "but mobilenetv3_small_050 does more"),  # a layer
+    ],
+)
+def test_backbones_that_cannot_be_boosted(name, message):
+    with pytest.raises(InputError, match=message):
+        boosted(name)
+
+
+class Scale(torch.nn.Module):
+    """The identity, until it has trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+@pytest.mark.parametrize("pooling", ["max", "scaled"])
+def test_another_pooling_cannot_be_boosted(pooling, monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def create_backbone(name, image_size):
+        if pooling == "max":
+            return timm.create_model(name, num_classes=0, global_pool="max")
+        backbone = timm.create_model(name, num_classes=0)
+        backbone.global_pool = torch.nn.Sequential(backbone.global_pool, Scale())
+        return backbone
+
+    monkeypatch.setattr("pumlc.nn.backbone.create_backbone", create_backbone)
+    with pytest.raises(InputError, match="test_resnet does more after that map"):
+        boosted("test_resnet")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
