@@ -78,7 +78,7 @@ def _code(arguments: Sequence[str]) -> PublishedCode | None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        flags = " ".join(action.option_strings[-1] for action in self._actions if action.option_strings)
+        flags = " ".join((action.option_strings or [action.metavar])[-1] for action in self._actions)
         raise InputError(
             f"This reads like a command line of a published code, but: {message}. That code has {flags}; the flags of "
             "train.py --help can be added."

@@ -41,7 +41,7 @@ def is_meant(flags: Sequence[str]) -> bool:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of that code, with its defaults where these are numbers that it can run with."""
-    parser.add_argument("data")
+    parser.add_argument("data", metavar="FOLDER")
     parser.add_argument("--dataset", default="COCO2014")
     parser.add_argument("--pretrainedModel")
     parser.add_argument("--num-classes", type=int)

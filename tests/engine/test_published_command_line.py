@@ -1,4 +1,4 @@
-"""The flags of the published code: what they stand for, how they are shortened, and what is refused."""
+"""The flags of the published codes: what they stand for, how they are shortened, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ VOC = (
     "--cropSize=448 --topK=1 --b=45 --num-classes=20 --lr=4e-5 --Stop_epoch=55 --ema=0.991 --alpha=2.0 --prob=0.1 "
     "--gamma=0.85"
 )
+LARGE_LOSS = "--dataset coco --mod_scheme LL-R --delta_rel 0.4 --lr 1e-5 --optimizer adam"
 
 
 @pytest.fixture
@@ -64,6 +65,37 @@ def test_defaults_are_the_published_ones():
     assert parse(["there", "--Stop_epoch=500"]).epochs == 80
 
 
+def test_the_line_of_large_loss_matters_is_its_preset():
+    config = parse(LARGE_LOSS.split())
+    assert config.out.startswith("runs/ll-r-coco14-")
+    expected = PRESETS["ll-r-coco14"].config
+    assert config == dataclasses.replace(expected, data="data/coco", out=config.out)
+    assert (expected.optimizer, expected.lr, expected.delta_rel, expected.early_stop) == ("adam", 1e-5, 0.4, 3.0)
+    assert (expected.hold_out, expected.single_positive, expected.head_lr_factor) == (0.2, True, 10.0)
+
+
+@pytest.mark.parametrize(("dataset", "preset"), [("pascal", "voc12"), ("nuswide", "nuswide"), ("cub", "cub")])
+@pytest.mark.parametrize("scheme", ["LL-R", "LL-Ct", "LL-Cp"])
+def test_the_other_lines_of_large_loss_matters(dataset, preset, scheme):
+    expected = PRESETS[f"{scheme.lower()}-{preset}"].config
+    line = f"--dataset {dataset} --mod {scheme} --delta_rel {expected.delta_rel} --lr {expected.lr} "
+    config = parse([*line.split(), f"--optimizer={expected.optimizer}"])
+    assert config == dataclasses.replace(expected, data=f"data/{dataset}", out=config.out)
+
+
+def test_what_else_large_loss_matters_can_be_told():
+    line = f"{LARGE_LOSS} --lr_mult 5 --bs 8 --num_e 3 --val_frac 0.1 --split_seed 7 --train_set_variant clean"
+    line += " --arch resnet18 --use_pretrained no --exp_name one --ss_frac_train 1.0 --use_feats False"
+    config = parse([*line.split(), "--data", "there", "--steps=2", "--device", "cpu", "--num_workers", "4"])
+    assert (config.head_lr_factor, config.batch_size, config.epochs, config.hold_out) == (5.0, 8, 3, 0.1)
+    assert (config.seed, config.single_positive, config.backbone, config.weights) == (7, False, "resnet18", "none")
+    assert (config.data, config.out, config.steps, config.device) == ("there", "results/one", 2, "cpu")
+    assert notes([*line.split(), "--num_workers", "4", "--gpu_num=1"]) == (
+        "--num_workers 4 has no effect: processes share the cores of their machine; --threads changes that",
+        "--gpu_num 1 has no effect: CUDA_VISIBLE_DEVICES chooses the GPU",
+    )
+
+
 def test_flags_of_this_program_come_on_top(weights):
     words = COCO.format(weights=weights).split()
     config = parse(["--steps", "3", "--no-local-global", "--out=here", *words, "--device", "cpu", "--image_size", "64"])
@@ -98,6 +130,10 @@ def test_flags_without_effect_are_named():
         ("there --lr 1 --alpha 2 --batch-size 3", False),  # flags of both programs
         ("--data there --batch_size 3", False),
         ("csv --workers 8", False),  # a preset
+        ("--dataset coco --mod_scheme LL-R", True),
+        ("--mod=LL-Cp", True),
+        ("--method ll-r --delta_rel 0.2 --momentum 0.8", False),
+        ("ll-r-coco14 --mod_scheme LL-R", False),
         ("--help", False),
         ("--", False),
         ("", False),
@@ -114,12 +150,17 @@ def test_how_it_is_told_apart(words, published):
             "there --dataset=COCO2014 --colour=red",
             "unrecognized arguments: --colour=red. That code has FOLDER --dataset",
         ),
-        ("--dataset=COCO2014", "the following arguments are required: data"),
+        ("--dataset=COCO2014", "the following arguments are required: FOLDER"),
         ("there --topK=1 --p=3", "ambiguous option: --p=3 could match --pretrainedModel, --prob, --print-freq"),
         ("there --b=many", "argument -b/--batch-size: invalid int value: 'many'"),
         ("there --dataset=COCO", "--dataset is 'COCO'; wanted COCO2014, VOC2007, VG."),
         ("there --pretrainedModel=nowhere.pth", "--pretrainedModel names nowhere.pth, which is not there"),
         ("there --Stop_epoch=-1", "--Stop_epoch is -1; wanted the last epoch to run, counted from 0."),
+        ("--mod_scheme LL-R --delta_rel 1", "the following arguments are required: --dataset. That code has --dataset"),
+        ("--dataset voc --mod_scheme LL-R --delta_rel 1", "--dataset is 'voc'; wanted pascal, coco, nuswide, cub."),
+        ("--dataset coco --mod_scheme LL-X --delta_rel 1", "argument --mod_scheme: invalid choice: 'LL-X'"),
+        (f"{LARGE_LOSS} --use_feats", "--use_feats is True; here it can only be False. Leave the flag away."),
+        (f"{LARGE_LOSS} --ss_frac_train 0.5", "--ss_frac_train is 0.5; here it can only be 1. Leave the flag away."),
         ("there --topK=1 --resume x", "--resume takes all settings from the run"),
         ("there --topK=1 --prob=2", "--prob is 2, wanted between 0 and 1."),
     ],
