@@ -55,6 +55,18 @@ METHODS = (
     ),
     Described("ll-ct", "", "as ll-r", "as hill", "`ll-ct-…`"),
     Described("ll-cp", "", "as ll-r", "as hill, and a person will check what was found", "`ll-cp-…`"),
+    Described(
+        "ll-r + BoostLU", "--delta-rel 0.4 --boost 5", "as ll-r", "as ll-r, where parts of objects tell the class"
+    ),
+    Described(
+        "mile",
+        "--mile-k1 86 --mile-k2 86",  # two epochs each of the scenes
+        "a network that is not yet fitted sees what was not labelled",
+        "one label per image, several true",
+        "`mile-imagenet`",
+    ),
+    Described("epr", "--expected-positives 1.25", "how many positives images have", "one positive per image"),
+    Described("role", "--expected-positives 1.25", "as epr, and labels can be learned", "one positive per image"),
 )
 """In the order of the table."""
 
