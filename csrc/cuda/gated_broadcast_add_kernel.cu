@@ -141,15 +141,15 @@ __global__ void __launch_bounds__(kProductThreads)
       static_cast<S>(math::gate_slope(static_cast<A>(__ldg(a.gate_scores.at(b, k, p)))) * dot);
 }
 
-// Adds the splits of image blockIdx.y: a thread has a channel. The gradient of u, and what the image gives to the
+// Adds the splits of image blockIdx.x: a thread has a channel. The gradient of u, and what the image gives to the
 // gradients of scale and shift: images [2, B, O].
 template <typename S, typename A>
 __global__ void __launch_bounds__(kProductThreads)
     image_sums_kernel(const GatedBroadcastAddArguments<S, A> a, int splits,
                       const GatedBroadcastAddWorkspace<A> workspace) {
-  const int64_t o = static_cast<int64_t>(blockIdx.x) * kProductThreads + threadIdx.x;
+  const int64_t o = static_cast<int64_t>(blockIdx.y) * kProductThreads + threadIdx.x;
   if (o >= a.channels) return;
-  const int64_t b = blockIdx.y;
+  const int64_t b = blockIdx.x;
   const int64_t i = b * a.channels + o;  // of [B, O]
   A scale_gradient = A(0);
   for (int64_t k = 0; k < a.heads; ++k) {
@@ -234,7 +234,7 @@ cudaError_t gated_broadcast_add_backward(const GatedBroadcastAddArguments<S, A>&
                    dim3(kProductThreads), 0, stream, a, plan.channel_blocks, workspace.dots);
   if (error == cudaSuccess)
     error = launch(image_sums_kernel<S, A>,
-                   dim3(static_cast<unsigned>(ceil_div(a.channels, kProductThreads)), static_cast<unsigned>(a.images)),
+                   dim3(static_cast<unsigned>(a.images), static_cast<unsigned>(ceil_div(a.channels, kProductThreads))),
                    dim3(kProductThreads), 0, stream, a, plan.splits, workspace);
   if (error != cudaSuccess) return error;
   return launch(batch_sums_kernel<S, A>, dim3(static_cast<unsigned>(ceil_div(a.channels, kWarpSize))),

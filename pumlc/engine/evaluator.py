@@ -29,7 +29,7 @@ class Evaluator:
     """Scores a model on the val and test splits, as far as they are there.
 
     Raises:
-        InputError: the test-set maxima are asked for and there is no test split.
+        InputError: the test-set maxima are asked for and there is no test split, or an early stop and no val split.
     """
 
     def __init__(
@@ -43,6 +43,11 @@ class Evaluator:
         }
         if config.published_evaluation and data.splits.test is None:
             raise InputError(f"--published-evaluation needs a test split, and {data.splits.train.name} has none.")
+        if config.early_stop is not None and data.splits.val is None:
+            raise InputError(
+                f"--early-stop looks at a val split, and {data.splits.train.name} has none. Add --hold-out 0.2, or "
+                "leave the flag away."
+            )
         self.maxima = TestSetMaxima() if config.published_evaluation else None
         self._scores_of_images = scores_of_images(config)
 

@@ -246,6 +246,13 @@ def test_published_evaluation_stands_beside_the_headline(left_out, config, pictu
         assert events(config, "end")[-1][key] == events(plain, "end")[0][key], key
 
 
+def test_an_early_stop_needs_a_val_split(config, picture_table, tmp_path):
+    data = without_split(picture_table, tmp_path / "data", "val")
+    with pytest.raises(InputError, match=r"--early-stop looks at a val split, and csv has none. Add --hold-out 0\.2"):
+        fit(dataclasses.replace(config, data=data, early_stop=3.0))
+    assert not Path(config.out).exists()
+
+
 def test_published_evaluation_needs_a_test_split(config, picture_table, tmp_path):
     data = without_split(picture_table, tmp_path / "data", "test")
     with pytest.raises(InputError, match="--published-evaluation needs a test split, and csv has none"):
