@@ -6,14 +6,16 @@ Labels stay on the device and are gathered by row there; only file names go thro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from pumlc.data.augmentation import Augmentation, EpochPlan, plan_epoch, whole_images
-from pumlc.data.reader import ImageReader, Request
+from pumlc.data.picture import MAX_MEGAPIXELS
+from pumlc.data.quarantine import Quarantine, with_substitutes
+from pumlc.data.reader import ImageReader, InterruptedPassError, Request
 from pumlc.errors import InputError
 
 
@@ -46,6 +48,8 @@ class _Loader:
         dtype: torch.dtype,
         prefetch: int,
         hw_decoder_load: float,
+        max_megapixels: float,
+        quarantine: Quarantine | None,
     ) -> None:
         if labels.ndim != 2 or len(labels) != len(paths):
             raise InputError(f"labels have the shape {tuple(labels.shape)}; {len(paths)} images need one row each.")
@@ -64,6 +68,7 @@ class _Loader:
             raise InputError(f"threads is {threads}; it must be at least 1, or None for every available core.")
         device = torch.device(device)
         self.paths = paths
+        self.quarantine = quarantine
         self.labels = torch.tensor(labels) if isinstance(labels, np.ndarray) else labels.clone()
         self.labels = self.labels.to(device)
         self.batch_size = batch_size
@@ -79,24 +84,56 @@ class _Loader:
             dtype=dtype,
             prefetch=prefetch,
             hw_decoder_load=hw_decoder_load,
+            max_megapixels=max_megapixels,
         )
 
-    def _batches(self, plan: EpochPlan, rows: Sequence[np.ndarray]) -> Iterator[Batch]:
-        """One batch for each array of rows, regions and flips as planned."""
-        if len(rows) == 0:
+    def _batches(
+        self, plan: EpochPlan, batches_without: Callable[[np.ndarray], Sequence[np.ndarray]]
+    ) -> Iterator[Batch]:
+        """Batches with regions and flips as planned.
+
+        Args:
+            batches_without: the rows of each batch, given which images are bad, [N] bool; asked again whenever a bad
+                one is found. Batches without rows are passed over.
+        """
+        done = 0
+        while True:
+            batches = batches_without(self.bad)
+            rows = [(number, batch) for number, batch in enumerate(batches) if number >= done and len(batch)]
+            if not rows:
+                return
+            # All indices go to the device at once, before the first step: no step waits for a copy.
+            indices = torch.from_numpy(np.concatenate([batch for _, batch in rows])).to(self.device)
+            by_batch = indices.split([len(batch) for _, batch in rows])
+            requests = (Request(batch, plan.start[batch], plan.end[batch], plan.mirror[batch]) for _, batch in rows)
+            try:
+                for (number, _), index, images in zip(rows, by_batch, self._reader.read(requests), strict=True):
+                    yield Batch(images, self.labels[index], index)
+                    done = number + 1
+                return
+            except InterruptedPassError as error:
+                self._set_aside(error.reasons)
+
+    @property
+    def bad(self) -> np.ndarray:
+        """[N] bool, True for the images that are known to be unusable."""
+        return np.zeros(len(self.paths), dtype=bool) if self.quarantine is None else self.quarantine.bad
+
+    def _set_aside(self, reasons: Mapping[int, str]) -> None:
+        if self.quarantine is not None:
+            self.quarantine.add(reasons)
             return
-        # All indices go to the device at once, before the first step: no step waits for a copy.
-        indices = torch.from_numpy(np.concatenate(rows)).to(self.device).split([len(batch) for batch in rows])
-        requests = (Request(batch, plan.start[batch], plan.end[batch], plan.mirror[batch]) for batch in rows)
-        for index, images in zip(indices, self._reader.read(requests), strict=True):
-            yield Batch(images, self.labels[index], index)
+        for row, reason in reasons.items():
+            raise InputError(f"{os.fspath(self.paths[row])} {reason}. Replace the file or take it out of the data.")
 
 
 class TrainLoader(_Loader):
     """Augmented batches in a random order, each image at most once per epoch.
 
     What an epoch holds is a pure function of (seed, epoch): rank r of k takes its share of the same global batch,
-    whose images and augmentation depend on the product of ``batch_size`` and ``world_size`` alone.
+    whose images and augmentation depend on the product of ``batch_size`` and ``world_size`` alone. The place of an
+    image that cannot be used is taken by the next usable one of the epoch's order, with its own labels and
+    augmentation; all others keep theirs.
 
     Args:
         paths: N image files. EXIF orientation is honoured; grey and CMYK images come out as RGB.
@@ -110,10 +147,12 @@ class TrainLoader(_Loader):
         dtype: torch.float32 or torch.float16.
         prefetch: batches in the pipeline at a time, the one handed out included.
         hw_decoder_load: share of JPEGs for the GPU's JPEG engine, where it has one; 0 for bit-reproducible runs.
+        max_megapixels: a file that claims more cannot be used.
+        quarantine: which of ``paths`` cannot be used, to be filled further; None: the first one is an error.
 
     Raises:
         InputError: an argument does not fit, or the global batch is larger than the data. While iterating: a file is
-            missing or damaged; it is named.
+            missing or damaged and there is no ``quarantine``, or it has too many; they are named.
     """
 
     def __init__(
@@ -131,6 +170,8 @@ class TrainLoader(_Loader):
         dtype: torch.dtype = torch.float32,
         prefetch: int = 2,
         hw_decoder_load: float = 0.65,
+        max_megapixels: float = MAX_MEGAPIXELS,
+        quarantine: Quarantine | None = None,
     ) -> None:
         super().__init__(
             paths,
@@ -144,6 +185,8 @@ class TrainLoader(_Loader):
             dtype=dtype,
             prefetch=prefetch,
             hw_decoder_load=hw_decoder_load,
+            max_megapixels=max_megapixels,
+            quarantine=quarantine,
         )
         if len(self) == 0:
             raise InputError(
@@ -162,13 +205,16 @@ class TrainLoader(_Loader):
         if not 0 <= start_step <= len(self):
             raise InputError(f"start_step is {start_step}; an epoch has {len(self)} steps.")
         plan = plan_epoch(self.augmentation, len(self.paths), seed=self.seed, epoch=epoch)
-        steps = plan.order[: len(self) * self.world_size * self.batch_size]
-        share = steps.reshape(len(self), self.world_size, self.batch_size)[start_step:, self.rank]
-        return self._batches(plan, share)
+
+        def share_without(bad: np.ndarray) -> np.ndarray:
+            steps = with_substitutes(plan.order, bad)[: len(self) * self.world_size * self.batch_size]
+            return steps.reshape(len(self), self.world_size, self.batch_size)[start_step:, self.rank]
+
+        return self._batches(plan, share_without)
 
 
 class EvaluationLoader(_Loader):
-    """Every image once over all ranks, whole, resized to a square; the last batch of a rank may be short.
+    """Every usable image once over all ranks, whole, resized to a square; batches may be short.
 
     Rank r of k has the rows r, r + k, r + 2k, ...: shares may differ by one image, so ranks may differ by one batch.
     Arguments and errors as for ``TrainLoader``; ``image_size`` is the side of the square in pixels.
@@ -188,6 +234,8 @@ class EvaluationLoader(_Loader):
         dtype: torch.dtype = torch.float32,
         prefetch: int = 2,
         hw_decoder_load: float = 0.65,
+        max_megapixels: float = MAX_MEGAPIXELS,
+        quarantine: Quarantine | None = None,
     ) -> None:
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it must be at least 1 pixel.")
@@ -203,9 +251,11 @@ class EvaluationLoader(_Loader):
             dtype=dtype,
             prefetch=prefetch,
             hw_decoder_load=hw_decoder_load,
+            max_megapixels=max_megapixels,
+            quarantine=quarantine,
         )
         self._plan = whole_images(len(paths))
-        share = self._plan.order[rank::world_size]
+        self._share = share = self._plan.order[rank::world_size]
         self._rows = [share[first : first + batch_size] for first in range(0, len(share), batch_size)]
 
     def __len__(self) -> int:
@@ -214,4 +264,8 @@ class EvaluationLoader(_Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         """A new pass over this rank's images."""
-        return self._batches(self._plan, self._rows)
+        return self._batches(self._plan, lambda bad: [batch[~bad[batch]] for batch in self._rows])
+
+    def left_out(self) -> torch.Tensor:
+        """[n] int64 on the device: the rows of this rank's share that are known to be unusable."""
+        return torch.from_numpy(self._share[self.bad[self._share]]).to(self.device)

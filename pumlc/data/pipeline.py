@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pumlc.data.picture import MAX_MEGAPIXELS
 from pumlc.errors import require
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ STD = (0.229, 0.224, 0.225)
 """Their standard deviation."""
 
 
-def region_pipeline(source: Callable, *, device: torch.device, hw_decoder_load: float = 0.0, **options) -> Pipeline:
+def region_pipeline(
+    source: Callable,
+    *,
+    device: torch.device,
+    hw_decoder_load: float = 0.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    **options,
+) -> Pipeline:
     """Read, decode a region of each image, mirror it.
 
     Args:
@@ -29,6 +37,7 @@ def region_pipeline(source: Callable, *, device: torch.device, hw_decoder_load: 
         device: where images are decoded and come out. On a CPU nothing of CUDA is touched.
         hw_decoder_load: share of the JPEGs decoded by the GPU's JPEG engine, where it has one. That engine and the
             CUDA decoder differ in a few pixel values and share the work by load: 0 makes runs reproducible.
+        max_megapixels: an image whose header claims more fails before anything is allocated for it.
         options: ``batch_size``, the most images in a batch; ``threads`` that read and decode; ``prefetch``, the
             batches in the pipeline at a time, the one handed out included.
 
@@ -37,7 +46,7 @@ def region_pipeline(source: Callable, *, device: torch.device, hw_decoder_load: 
     """
 
     def graph(fn, types) -> DataNode:
-        regions, mirror = _regions(fn, types, source, device, hw_decoder_load)
+        regions, mirror = _regions(fn, types, source, device, hw_decoder_load, max_megapixels)
         return fn.flip(regions, horizontal=mirror)
 
     return _pipeline(graph, device=device, **options)
@@ -50,6 +59,7 @@ def image_pipeline(
     dtype: torch.dtype,
     device: torch.device,
     hw_decoder_load: float = 0.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
     **options,
 ) -> Pipeline:
     """As ``region_pipeline``, then resize to ``image_size`` x ``image_size`` and normalise.
@@ -59,7 +69,7 @@ def image_pipeline(
     """
 
     def graph(fn, types) -> DataNode:
-        regions, mirror = _regions(fn, types, source, device, hw_decoder_load)
+        regions, mirror = _regions(fn, types, source, device, hw_decoder_load, max_megapixels)
         # Cubic, widened when it scales down: within rounding of Pillow's BICUBIC.
         images = fn.resize(regions, size=[image_size, image_size], interp_type=types.INTERP_CUBIC, antialias=True)
         return fn.crop_mirror_normalize(
@@ -74,7 +84,9 @@ def image_pipeline(
     return _pipeline(graph, device=device, **options)
 
 
-def _regions(fn, types, source: Callable, device: torch.device, hw_decoder_load: float) -> tuple[DataNode, DataNode]:
+def _regions(
+    fn, types, source: Callable, device: torch.device, hw_decoder_load: float, max_megapixels: float
+) -> tuple[DataNode, DataNode]:
     """The decoded regions and the mirror flags."""
     names, start, end, mirror = fn.external_source(
         source,
@@ -85,6 +97,14 @@ def _regions(fn, types, source: Callable, device: torch.device, hw_decoder_load:
     )
     # Plain reads: a mapped file that shrinks under its reader kills the process.
     encoded = fn.io.file.read(names, dont_use_mmap=True)
+    # A file with too large a claim is cut to nothing, on which the decoder fails without having allocated a picture.
+    size = fn.cast(fn.peek_image_shape(encoded), dtype=types.INT64)
+    fits = fn.cast(
+        size[0] * size[1] <= types.Constant(round(max_megapixels * 1e6), dtype=types.INT64), dtype=types.INT64
+    )
+    encoded = fn.slice(
+        encoded, start=[0], shape=fn.stack(fn.cast(encoded.shape()[0] * fits, dtype=types.INT32)), axes=[0]
+    )
     options = {"device": "cpu"}
     if device.type == "cuda":
         # Fancy upsampling is what libjpeg does on the CPU: the same picture on both.

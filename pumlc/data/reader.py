@@ -1,18 +1,24 @@
-"""Runs a DALI pipeline over a list of files: may be dropped anywhere, and names the file that it fails on."""
+"""Runs a DALI pipeline over a list of files: may be dropped anywhere, and tells which files it fails on.
+
+An error of DALI's ends a pipeline and does not say whose it is. The files of the batches under way are then tried one
+by one. What Pillow can decode all the same is read from a copy without loss from then on; the rest has no pixels.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from pumlc.data.picture import UnusablePictureError, read_picture
 from pumlc.data.pipeline import image_pipeline, region_pipeline
 from pumlc.data.resample import Resampler
-from pumlc.errors import InputError
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline
@@ -31,6 +37,17 @@ class Request(NamedTuple):
     """[B] int32, 1 where the region is mirrored left to right."""
 
 
+class InterruptedPassError(Exception):
+    """A pass ended at a file that cannot be decoded as it is; ``reasons`` by row are those of the unusable ones.
+
+    Where there are none, the files were put right: the same requests will do.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} files cannot be used")
+        self.reasons = reasons
+
+
 class ImageReader:
     """Turns requests into images: on a GPU all by DALI, on a CPU DALI decodes and ``Resampler`` does the rest.
 
@@ -41,6 +58,7 @@ class ImageReader:
         paths: N image files.
         batch_size: most images in a request.
         image_size: side of the square images, in pixels.
+        max_megapixels: a file that claims more is unusable.
         device, threads, dtype, prefetch, hw_decoder_load: as for ``pumlc.data.loader.TrainLoader``.
     """
 
@@ -55,12 +73,19 @@ class ImageReader:
         dtype: torch.dtype,
         prefetch: int,
         hw_decoder_load: float,
+        max_megapixels: float,
     ) -> None:
-        self._paths = paths
+        self._paths = [os.fspath(path) for path in paths]
         self._batch_size = batch_size
         self._prefetch = prefetch
         self._device = device
-        self._options = {"device": device, "threads": threads, "hw_decoder_load": hw_decoder_load}
+        self._max_megapixels = max_megapixels
+        self._options = {
+            "device": device,
+            "threads": threads,
+            "hw_decoder_load": hw_decoder_load,
+            "max_megapixels": max_megapixels,
+        }
         self._resample = None
         if device.type == "cuda":
             self._build = image_pipeline
@@ -69,12 +94,14 @@ class ImageReader:
             self._build = region_pipeline
             self._resample = Resampler(image_size, dtype, threads)
         self._idle: tuple[Pipeline, _Source] | None = None
+        self._copies: tempfile.TemporaryDirectory | None = None
+        self._copied: set[int] = set()
 
     def read(self, requests: Iterable[Request]) -> Iterator[torch.Tensor]:
         """Yield [B, 3, image_size, image_size] images, channels_last, normalised, for each request.
 
         Raises:
-            InputError: a file is missing, unreadable or not an image; it is named.
+            InterruptedPassError: a file cannot be decoded. The requests before it were yielded.
         """
         pipeline, source = self._idle or self._new_pipeline(self._batch_size, self._prefetch)
         self._idle = None
@@ -86,8 +113,10 @@ class ImageReader:
             except StopIteration:
                 break
             except RuntimeError as error:
-                self._name_the_culprit(source, error)
-                raise
+                reasons = self._try_each(source.under_way)
+                if reasons is None:
+                    raise
+                raise InterruptedPassError(reasons) from error
             source.under_way.popleft()
             if self._resample:
                 yield self._resample([torch.from_dlpack(output[number]) for number in range(len(output))])
@@ -101,33 +130,46 @@ class ImageReader:
         source = _Source(self._paths)
         return self._build(source, batch_size=batch_size, prefetch=prefetch, **self._options), source
 
-    def _name_the_culprit(self, source: _Source, error: RuntimeError) -> None:
-        """Raise an InputError if one of the images that were under way fails alone, too."""
-        pipeline, alone = self._new_pipeline(batch_size=1, prefetch=1)
-        for request in source.under_way:
-            for number, row in enumerate(request.rows):
-                path = os.fspath(self._paths[row])
-                try:
-                    with open(path, "rb") as file:
-                        empty = not file.read(1)
-                except OSError as cause:
-                    raise InputError(f"{path} cannot be read: {cause.strerror}. {_REPAIR}") from cause
-                if empty:
-                    raise InputError(f"{path} is an empty file where an image was expected. {_REPAIR}") from error
-                alone.requests = iter([Request(*(part[number : number + 1] for part in request))])
+    def _try_each(self, requests: Iterable[Request]) -> dict[int, str] | None:
+        """Reason by row of the unusable files, after those that Pillow can decode were copied; None: all are fine."""
+        reasons: dict[int, str] = {}
+        copied = len(self._copied)
+        alone = None
+        for request in requests:
+            for number, row in enumerate(request.rows.tolist()):
+                alone = alone or self._new_pipeline(batch_size=1, prefetch=1)
+                pipeline, source = alone
+                source.requests = iter([Request(*(part[number : number + 1] for part in request))])
                 try:
                     pipeline.run()
+                    pipeline.reset()
                 except RuntimeError:
-                    raise InputError(f"{path} cannot be decoded: it is damaged or not an image. {_REPAIR}") from error
+                    alone = None  # an error ends a pipeline
+                    try:
+                        self._copy(row)
+                    except UnusablePictureError as reason:
+                        reasons[row] = str(reason)
+        return reasons if reasons or len(self._copied) > copied else None
 
-
-_REPAIR = "Replace the file or take it out of the data."
+    def _copy(self, row: int) -> None:
+        """Read the file by Pillow and put a copy without loss in its place."""
+        if row in self._copied:
+            raise UnusablePictureError("cannot be decoded")
+        picture = read_picture(self._paths[row], self._max_megapixels)
+        self._copies = self._copies or tempfile.TemporaryDirectory(prefix="pumlc-")
+        copy = Path(self._copies.name) / f"{row}.png"
+        try:
+            picture.save(copy, compress_level=1)
+        except OSError as error:
+            raise UnusablePictureError(f"cannot be copied to {copy}: {error.strerror}") from error
+        self._paths[row] = str(copy)
+        self._copied.add(row)
 
 
 class _Source:
     """What a pipeline calls for its next batch; it remembers which ones are under way."""
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
         self.requests: Iterator[Request] = iter(())
         self.under_way: deque[Request] = deque()
