@@ -6,7 +6,7 @@ Labels stay on the device and are gathered by row there; only file names go thro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from pumlc.data.augmentation import Augmentation, EpochPlan, plan_epoch, whole_images
 from pumlc.data.picture import MAX_MEGAPIXELS
-from pumlc.data.quarantine import Quarantine, with_substitutes
+from pumlc.data.quarantine import Quarantine, stand_ins
 from pumlc.data.reader import ImageReader, InterruptedPassError, Request
 from pumlc.errors import InputError
 
@@ -87,30 +87,26 @@ class _Loader:
             max_megapixels=max_megapixels,
         )
 
-    def _batches(
-        self, plan: EpochPlan, batches_without: Callable[[np.ndarray], Sequence[np.ndarray]]
-    ) -> Iterator[Batch]:
-        """Batches with regions and flips as planned.
+    def _batches(self, plan: EpochPlan, rows: Sequence[np.ndarray], *, labels_follow: bool) -> Iterator[Batch]:
+        """One batch for each array of rows, regions and flips as planned.
 
         Args:
-            batches_without: the rows of each batch, given which images are bad, [N] bool; asked again whenever a bad
-                one is found. Batches without rows are passed over.
+            labels_follow: what stands in for an unusable image brings its own labels and index.
         """
         done = 0
-        while True:
-            batches = batches_without(self.bad)
-            rows = [(number, batch) for number, batch in enumerate(batches) if number >= done and len(batch)]
-            if not rows:
-                return
+        while done < len(rows):
+            left = pictures = rows[done:]
+            if self.bad.any():
+                seen = stand_ins(plan.order, self.bad)
+                pictures = [seen[batch] for batch in left]
             # All indices go to the device at once, before the first step: no step waits for a copy.
-            indices = torch.from_numpy(np.concatenate([batch for _, batch in rows])).to(self.device)
-            by_batch = indices.split([len(batch) for _, batch in rows])
-            requests = (Request(batch, plan.start[batch], plan.end[batch], plan.mirror[batch]) for _, batch in rows)
+            indices = torch.from_numpy(np.concatenate(pictures if labels_follow else left)).to(self.device)
+            by_batch = indices.split([len(batch) for batch in left])
+            requests = (Request(batch, plan.start[batch], plan.end[batch], plan.mirror[batch]) for batch in pictures)
             try:
-                for (number, _), index, images in zip(rows, by_batch, self._reader.read(requests), strict=True):
+                for index, images in zip(by_batch, self._reader.read(requests), strict=True):
                     yield Batch(images, self.labels[index], index)
-                    done = number + 1
-                return
+                    done += 1
             except InterruptedPassError as error:
                 self._set_aside(error.reasons)
 
@@ -205,16 +201,16 @@ class TrainLoader(_Loader):
         if not 0 <= start_step <= len(self):
             raise InputError(f"start_step is {start_step}; an epoch has {len(self)} steps.")
         plan = plan_epoch(self.augmentation, len(self.paths), seed=self.seed, epoch=epoch)
-
-        def share_without(bad: np.ndarray) -> np.ndarray:
-            steps = with_substitutes(plan.order, bad)[: len(self) * self.world_size * self.batch_size]
-            return steps.reshape(len(self), self.world_size, self.batch_size)[start_step:, self.rank]
-
-        return self._batches(plan, share_without)
+        steps = plan.order[: len(self) * self.world_size * self.batch_size]
+        share = steps.reshape(len(self), self.world_size, self.batch_size)[start_step:, self.rank]
+        return self._batches(plan, share, labels_follow=True)
 
 
 class EvaluationLoader(_Loader):
-    """Every usable image once over all ranks, whole, resized to a square; batches may be short.
+    """Every image once over all ranks, whole, resized to a square; the last batch of a rank may be short.
+
+    The row of an image that cannot be used comes with the picture of the next usable one: what is made of the rows that
+    ``quarantine`` names, on any rank, has to be left out.
 
     Rank r of k has the rows r, r + k, r + 2k, ...: shares may differ by one image, so ranks may differ by one batch.
     Arguments and errors as for ``TrainLoader``; ``image_size`` is the side of the square in pixels.
@@ -255,7 +251,7 @@ class EvaluationLoader(_Loader):
             quarantine=quarantine,
         )
         self._plan = whole_images(len(paths))
-        self._share = share = self._plan.order[rank::world_size]
+        share = self._plan.order[rank::world_size]
         self._rows = [share[first : first + batch_size] for first in range(0, len(share), batch_size)]
 
     def __len__(self) -> int:
@@ -264,8 +260,4 @@ class EvaluationLoader(_Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         """A new pass over this rank's images."""
-        return self._batches(self._plan, lambda bad: [batch[~bad[batch]] for batch in self._rows])
-
-    def left_out(self) -> torch.Tensor:
-        """[n] int64 on the device: the rows of this rank's share that are known to be unusable."""
-        return torch.from_numpy(self._share[self.bad[self._share]]).to(self.device)
+        return self._batches(self._plan, self._rows, labels_follow=False)

@@ -71,6 +71,8 @@ def _unknown(path: str | os.PathLike[str]) -> str:
         beginning = file.read(16)
     if not beginning:
         return "is empty"
+    if beginning.startswith(b"\xff\xd8\xff"):
+        return "is a JPEG whose header is damaged, or of a rare kind (lossless, 12 bits) that no decoder here knows"
     return f"is not a picture of a known format: it begins with {beginning!r}"
 
 

@@ -97,7 +97,7 @@ class Quarantine:
         """Reason by row."""
         self.bad = np.zeros(len(paths), dtype=bool)
         """[N], True where the image cannot be used."""
-        self._paths, self._root, self._split = paths, root, split
+        self.paths, self._root, self._split = paths, root, split
         self._max_share, self._record, self._announce = max_share, record, announce
         if known:
             names = (_absolute(path) for path in paths)
@@ -110,7 +110,7 @@ class Quarantine:
             InputError: now too many are unusable; they are listed.
         """
         new = {row: reason for row, reason in reasons.items() if row not in self.reasons}
-        by_path = {os.fspath(self._paths[row]): reason for row, reason in new.items()}
+        by_path = {os.fspath(self.paths[row]): reason for row, reason in new.items()}
         if by_path and self._record is not None:
             try:
                 _append(self._record, self._root, by_path)
@@ -125,7 +125,7 @@ class Quarantine:
         self.bad[list(reasons)] = True
         count = len(self.reasons)
         if count > self._max_share * len(self.bad) or count == len(self.bad) > 0:
-            listed = [f"  {os.fspath(self._paths[row])} {self.reasons[row]}" for row in list(self.reasons)[:NAMED]]
+            listed = [f"  {os.fspath(self.paths[row])} {self.reasons[row]}" for row in list(self.reasons)[:NAMED]]
             more = [f"  and {count - NAMED} more"] if count > NAMED else []
             raise InputError(
                 f"{count} of {len(self.bad)} {self._split} images cannot be used, {count / len(self.bad):.1%}; "
@@ -134,13 +134,14 @@ class Quarantine:
             )
 
 
-def with_substitutes(order: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """``order`` [N] int64 with each bad image's place taken by the next good one in it, after the last by the first.
+def stand_ins(order: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """[N] int64: for each row the image that is seen in its place, itself where it is usable.
 
-    All other images keep their places; what takes a place depends on ``order`` and on which images are bad, not on
-    when they were found to be. At least one of ``bad`` [N], by row, must be False.
+    Instead of a bad image that is the next good one in ``order`` [N], a permutation, after the last the first. It
+    depends on ``order`` and on which images are ``bad``, [N] bool and one of them False, not on when they turned out
+    to be.
     """
-    if not bad.any():
-        return order
     good = np.flatnonzero(~bad[order])
-    return order[good[np.searchsorted(good, np.arange(len(order))) % len(good)]]
+    seen = np.empty_like(order)
+    seen[order] = order[good[np.searchsorted(good, np.arange(len(order))) % len(good)]]
+    return seen

@@ -31,6 +31,12 @@ class Config:
     """Share of the training images held out with all their labels as val split; only where the data has none."""
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
+    quarantine: str | None = None
+    """List of pictures to leave out; by default quarantine.tsv of the data folder, if python -m pumlc.data wrote it."""
+    max_bad_share: float = 0.01
+    """Stop when more than this share of a split's pictures cannot be used."""
+    max_megapixels: float = 200.0
+    """A picture whose header claims more millions of pixels cannot be used."""
 
     method: Literal[Algorithm, Loss] = "pu-mlc"
     """How labels become a loss; an, cross-entropy with every unknown label taken for negative, is the baseline."""
@@ -167,6 +173,8 @@ _RANGES = (  # field, lowest, highest
     ("prob", 0.0, 1.0),
     ("hold_out", 0.0, 1.0),
     ("num_classes", 1, _INF),
+    ("max_bad_share", 0.0, 1.0),
+    ("max_megapixels", 0.0, _INF),
     ("image_size", 32, _INF),
     ("scale_size", 32, _INF),
     ("boost", 1.0, _INF),

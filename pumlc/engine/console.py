@@ -23,8 +23,9 @@ class Console:
     def __init__(self, speaks: bool) -> None:
         self._speaks = speaks
 
-    def say(self, text: str) -> None:
-        if self._speaks:
+    def say(self, text: str | None) -> None:
+        """Print a text, where there is one."""
+        if self._speaks and text:
             print(text, flush=True)
 
     @contextlib.contextmanager

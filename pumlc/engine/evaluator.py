@@ -36,8 +36,9 @@ class Evaluator:
         self, config: Config, data: Data, world: World, threads: int, precision: Precision, console: Console
     ) -> None:
         self._world, self._precision, self._console = world, precision, console
+        self._pictures = data.pictures
         self._splits = {
-            split.split: (split, evaluation_loader(config, split, world, threads, precision.images))
+            split.split: (split, evaluation_loader(config, data, split, world, threads, precision.images))
             for split in (data.splits.val, data.splits.test)
             if split is not None
         }
@@ -86,7 +87,10 @@ class Evaluator:
             logits = logits_of_split(
                 model, loader, self._world, average=average, autocast=self._precision.autocast, tick=bar.update
             )
-        labels = torch.from_numpy(dataset.labels)
+        self._pictures.share(self._world, log)
+        usable = torch.from_numpy(~self._pictures.quarantines[split].bad)
+        labels = torch.from_numpy(dataset.labels)[usable]
+        logits = {kind: values[usable] for kind, values in logits.items()}
         scores = {kind: self._score(values, labels) for kind, values in logits.items()}
         plain, ema = scores["model"], scores.get("ema")
         log.event(
@@ -104,6 +108,7 @@ class Evaluator:
             **plain.of_images,
             **{f"{name}_ema": value for name, value in (ema.of_images if ema else {}).items()},
             classes_without_positives=plain.left_out,
+            bad_pictures=len(dataset) - len(labels),
             AP=dict(zip(dataset.class_names, plain.ap, strict=True)),
             AP_ema=ema and dict(zip(dataset.class_names, ema.ap, strict=True)),
             seconds=round(time.perf_counter() - start, 3),

@@ -18,8 +18,10 @@ from pumlc.data.holding_out import hold_out
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
+from pumlc.engine.console import Console
 from pumlc.engine.distributed import World, cores
 from pumlc.engine.host_memory import keep_freed_memory
+from pumlc.engine.pictures import Pictures
 from pumlc.engine.schedule import Constant, OneCycle, Schedule, StepDecay
 from pumlc.errors import InputError
 from pumlc.methods import Method
@@ -42,6 +44,7 @@ LARGE_LOSS_MODES = {"ll-r": "reject", "ll-ct": "correct", "ll-cp": "correct"}
 class Data:
     splits: Splits
     observed: np.ndarray  # [N, C] int8, what is left of the training labels
+    pictures: Pictures  # which images cannot be used
 
     def summary(self) -> str:
         """What a person at the console should know, a line each."""
@@ -56,7 +59,7 @@ class Data:
         )
         splits = (train, self.splits.val, self.splits.test)
         notes = dict.fromkeys(note for split in splits if split for note in split.notes)  # splits may share them
-        return "\n".join((*lines, *notes))
+        return "\n".join(filter(None, (*lines, self.pictures.summary(), *notes)))
 
 
 def load_data(config: Config, world: World) -> Data:
@@ -89,7 +92,7 @@ def load_data(config: Config, world: World) -> Data:
             f"No positive label is left of {splits.train.name} (train): of {int((labels == 1).sum())}, none is kept "
             f"at --prob {config.prob:g}."
         )
-    return Data(splits, observed)
+    return Data(splits, observed, Pictures(config, splits, world, Console(world.is_main).say))
 
 
 def use_threads(config: Config, world: World) -> int:
@@ -220,11 +223,13 @@ def train_loader(config: Config, data: Data, world: World, threads: int, dtype: 
         seed=config.seed,
         threads=threads,
         dtype=dtype,
+        max_megapixels=config.max_megapixels,
+        quarantine=data.pictures.quarantines["train"],
     )
 
 
 def evaluation_loader(
-    config: Config, split: Dataset, world: World, threads: int, dtype: torch.dtype
+    config: Config, data: Data, split: Dataset, world: World, threads: int, dtype: torch.dtype
 ) -> EvaluationLoader:
     return EvaluationLoader(
         split.paths,
@@ -236,4 +241,6 @@ def evaluation_loader(
         world_size=world.size,
         threads=threads,
         dtype=dtype,
+        max_megapixels=config.max_megapixels,
+        quarantine=data.pictures.quarantines[split.split],
     )

@@ -118,6 +118,7 @@ class Trainer:
             all_windows += windows
             stopping = windows[-1].stop and self.step < self.last_step
             self._share_buffers()
+            self.data.pictures.share(self.world, self.log)
             if stopping and self.step % self.steps_per_epoch:
                 self._save()
                 return self._stop()
@@ -329,8 +330,7 @@ class Trainer:
             f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
-        if self.warning:
-            self.console.say(self.warning)
+        self.console.say(self.warning)
         if self.config.resume is not None:
             self.console.say(f"resumed after step {self.step} of {self.last_step}")
         self.log.event(
@@ -378,6 +378,7 @@ class Trainer:
             OF1=chosen and chosen.of1,
             **(chosen.of_images if chosen else {}),
             classes_without_positives=chosen and chosen.left_out,
+            bad_pictures=self.data.pictures.counts(),
             best_on_val=self.best,
             images_per_second=round(pace.images_per_second, 2),
             data_wait=round(pace.wait, 4),
@@ -393,7 +394,8 @@ class Trainer:
         self.console.next_steps(self.run_folder, self.evaluator.example)
 
     def _report(self) -> None:
-        """Draw what there is to be seen."""
+        """Draw what there is to be seen, and say what could not be."""
+        self.console.say(self.data.pictures.summary())
         if self.world.is_main and self.memorisation.history:
             title = f"{self.config.method} on {self.data.splits.train.name}"
             self.console.say(self.memorisation.draw(self.run_folder, title))
