@@ -123,6 +123,7 @@ class _Worker:
         process = context.Process(target=_work, args=(theirs, max_megapixels, examine), daemon=True)
         process.start()
         theirs.close()
+        ours.recv()  # its patience is for a picture, not for the start of the process
         return cls(process, ours, lambda: cls.start(context, max_megapixels, examine))
 
     def give(self, job: Job) -> None:
@@ -173,6 +174,7 @@ def _work(connection: Connection, max_megapixels: float, examine: Examine) -> No
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     with suppress(EOFError, BrokenPipeError):
+        connection.send(None)
         while True:
             connection.send(examine(connection.recv(), max_megapixels))
 

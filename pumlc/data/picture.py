@@ -60,7 +60,7 @@ def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
     width, height = size
     if width * height > max_megapixels * 1e6:
         raise UnusablePictureError(
-            f"claims {width} x {height} pixels, {width * height / 1e6:.0f} megapixels, more than the "
+            f"claims {width} x {height} pixels, {width * height / 1e6:.4g} megapixels, more than the "
             f"{max_megapixels:g} allowed"
         )
 

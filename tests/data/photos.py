@@ -32,6 +32,7 @@ def photo(seed: int, width: int = 160, height: int = 120) -> Image.Image:
 
 def write_photos(folder: Path, count: int, **size: int) -> list[Path]:
     """``count`` different JPEG files."""
+    folder.mkdir(exist_ok=True)
     paths = [folder / f"{number:03}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
         photo(number, **size).save(path, quality=92)
