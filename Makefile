@@ -18,7 +18,7 @@ endif
 BUILT := build/.built-$(or $(PUMLC_CUDA),auto)-$(notdir $(RUN))
 FILES := $(shell find csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 
-.PHONY: install train test bench check-gpu resources lint clean
+.PHONY: install train test fuzz bench check-gpu resources lint clean
 
 install: $(BUILT)
 
@@ -28,6 +28,10 @@ train: $(BUILT)
 
 test: $(BUILT)
 	$(RUN) -m pytest
+
+# 10,000 damaged JPEG files through the loader: some minutes
+fuzz: $(BUILT)
+	$(RUN) -m tests.fuzz
 
 bench: $(BUILT)
 	$(RUN) -m bench

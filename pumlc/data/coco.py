@@ -93,5 +93,18 @@ def _check(content: Any, source: Path) -> None:
             lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
             if lacking:
                 raise InputError(f"{source}: entry {number} of {part!r} lacks the key {lacking[0]!r}.")
+            for key in keys:
+                kinds = (str,) if key.endswith("name") else (int, str)
+                if type(entry[key]) not in kinds or entry[key] == "" or "\0" in str(entry[key]):
+                    wanted = " or ".join({int: "a whole number", str: "a text"}[kind] for kind in kinds)
+                    raise InputError(
+                        f"{source}: {key} of entry {number} of {part!r} is {entry[key]!r}; {wanted} was wanted."
+                    )
         if len({entry["id"] for entry in entries}) != len(entries):
             raise InputError(f"{source}: two entries of {part!r} have the same id.")
+    categories = content["categories"]
+    if len({type(category["id"]) for category in categories}) > 1:
+        raise InputError(f"{source}: the ids of 'categories' are numbers and texts; one or the other was wanted.")
+    if not categories or len({category["name"] for category in categories}) != len(categories):
+        found = "has two entries of the same name" if categories else "is empty"
+        raise InputError(f"{source}: the list 'categories' {found}; the classes with a name each were wanted.")

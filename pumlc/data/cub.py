@@ -13,6 +13,7 @@ from pumlc.errors import InputError
 
 FOLDERS = ("", "CUB_200_2011", os.path.join("CUB_200_2011", "CUB_200_2011"))
 ATTRIBUTES = (os.path.join("attributes", "attributes.txt"), "attributes.txt", os.path.join("..", "attributes.txt"))
+DIGITS = 9  # of the longest number of an image or attribute
 CERTAINTY_NOTE = "An attribute that is not marked as present is negative, also where a bird does not show that part."
 
 
@@ -33,6 +34,8 @@ def read_cub(root: str | os.PathLike) -> dict[str, Dataset]:
     check_folder(root, "of the CUB data set")
     folder = _folder(Path(root))
     images, attributes = _numbered(folder / "images.txt"), _numbered(_attribute_file(folder))
+    if len(set(attributes.values())) != len(attributes):
+        raise InputError(f"{_attribute_file(folder)} has two attributes of the same name.")
     in_train = _numbered(folder / "train_test_split.txt")
     for number, name in images.items():
         if in_train.get(number) not in ("0", "1"):
@@ -70,7 +73,7 @@ def _numbered(path: Path) -> dict[int, str]:
     found: dict[int, str] = {}
     for line in read_lines(path):
         number, _, text = line.partition(" ")
-        if not number.isdecimal() or not text:
+        if not number.isdecimal() or len(number) > DIGITS or not text:
             raise InputError(f"{path} has the line {line[:60]!r}; a number and a text after it were wanted.")
         if int(number) in found:
             raise InputError(f"{path} has the number {number} more than once.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,21 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"The file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The file {path} cannot be read: {error}.") from error
+    if "\0" in text:
+        line = len(text[: text.index("\0")].splitlines()) or 1
+        raise InputError(f"{path}, line {line}: a zero byte; it is damaged, or not a text in UTF-8.")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The lines of a file of class names, which must differ; raises InputError."""
+    names = tuple(read_lines(path))
+    if not names:
+        raise InputError(f"{path} is empty; a file with the name of a class per line was wanted.")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has the class {twice!r} more than once.")
+    return names
 
 
 def class_names_or_numbers(source: Path, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -103,7 +117,7 @@ def class_names_or_numbers(source: Path, count: int) -> tuple[tuple[str, ...], t
     if not source.exists():
         note = f"Classes are numbered from 0 to {count - 1}: there is no {source} with a name per line."
         return tuple(f"class {number}" for number in range(count)), (note,)
-    names = tuple(read_lines(source))
+    names = read_class_names(source)
     if len(names) != count:
         raise InputError(f"{source} has {len(names)} names; {count} were wanted, one per line.")
     return names, ()

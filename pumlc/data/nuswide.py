@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_folder, class_names_or_numbers, read_lines
+from pumlc.data.dataset import Dataset, check_folder, class_names_or_numbers, read_class_names, read_lines
 from pumlc.errors import InputError
 
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
@@ -54,7 +54,7 @@ def load_nuswide(root: str | os.PathLike, split: str) -> Dataset:
         class_names, notes = class_names_or_numbers(names, labels.shape[1])
     else:
         images = read_lines(source)
-        class_names, notes = tuple(read_lines(_concept_file(root))), ()
+        class_names, notes = read_class_names(_concept_file(root)), ()
         labels = _read_labels(root, split, class_names, source, len(images))
     if not images:
         raise InputError(f"{source} lists no images; at least one was wanted.")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_files, check_folder, read_lines
+from pumlc.data.dataset import Dataset, check_files, check_folder, read_class_names, read_lines
 from pumlc.errors import InputError
 
 IMAGE_SETS = {  # VOC 2012 has no public annotations of its test set: its val set is in that place
@@ -97,7 +97,7 @@ def _devkit(root: str | os.PathLike, year: str) -> Path:
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     source = folder / "classes.txt"
-    return tuple(read_lines(source)) if source.exists() else CLASS_NAMES
+    return read_class_names(source) if source.exists() else CLASS_NAMES
 
 
 def _objects(path: Path) -> list[tuple[str, bool]]:
