@@ -29,9 +29,10 @@ train: $(BUILT)
 test: $(BUILT)
 	$(RUN) -m pytest
 
-# 10,000 damaged JPEG files through the loader: some minutes
+# 10,000 damaged JPEG files through the loader, and damaged label files of every layout: some minutes
 fuzz: $(BUILT)
 	$(RUN) -m tests.fuzz
+	PUMLC_FUZZ_EXAMPLES=500 $(RUN) -m pytest -q tests/fuzz/test_label_files.py
 
 bench: $(BUILT)
 	$(RUN) -m bench
