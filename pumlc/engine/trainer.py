@@ -331,8 +331,7 @@ class Trainer:
             f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
         )
         self.console.say(self.warning)
-        if self.config.resume is not None:
-            self.console.say(f"resumed after step {self.step} of {self.last_step}")
+        self.console.say(self.config.resume and f"resumed after step {self.step} of {self.last_step}")
         self.log.event(
             "resume" if self.config.resume else "start",
             step=self.step,
