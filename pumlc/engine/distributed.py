@@ -147,8 +147,7 @@ def join(device: str, timeout_minutes: float) -> Iterator[World]:
         yield World(chosen)
         return
     timeout = datetime.timedelta(minutes=timeout_minutes)
-    store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-    store.set_timeout(timeout)
+    store, rank, size = next(dist.rendezvous("env://"))
     options = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size, "timeout": timeout}
     if chosen.type == "cuda":
         options["device_id"] = chosen

@@ -49,6 +49,7 @@ def link_atomically(source: Path, path: Path) -> None:
         except OSError:
             shutil.copyfile(source, temporary)
         temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # which stays where both were names of one file already
         _sync_folder(path.parent)
     except OSError as error:
         raise_for_disk(path, error)

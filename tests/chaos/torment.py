@@ -15,10 +15,25 @@ from pumlc.engine.log import read_events
 from pumlc.nn.pretrained import read_tensors
 from tests.chaos.processes import kill, kill_all, ranks_of, start, wait_until
 
-SETTINGS = (
-    "csv --backbone test_resnet --image-size 32 --batch-size 3 --log-every 3 --checkpoint-steps 5 --threads 1 "
-    "--device cpu --precision fp32"
-).split()
+SETTINGS = [
+    "csv",
+    "--backbone",
+    "test_resnet",
+    "--image-size",
+    "32",
+    "--batch-size",
+    "3",
+    "--log-every",
+    "3",
+    "--checkpoint-steps",
+    "5",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--precision",
+    "fp32",
+]
 PATIENCE = 120.0  # seconds for a start, or a few steps, on a busy machine
 
 
