@@ -17,10 +17,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import pumlc
+from pumlc.engine.meeting import meet
 from pumlc.engine.roll_call import roll_call
 from pumlc.errors import InputError
 
 T = TypeVar("T")
+SHORTEST_MEETING = 60.0  # seconds that processes have to start in
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def join(device: str, timeout_minutes: float) -> Iterator[World]:
         yield World(chosen)
         return
     timeout = datetime.timedelta(minutes=timeout_minutes)
-    store, rank, size = next(dist.rendezvous("env://"))
+    everyone, rank, size = next(dist.rendezvous("env://"))
+    store = meet(everyone, rank, size, max(timeout.total_seconds(), SHORTEST_MEETING))
     options = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size, "timeout": timeout}
     if chosen.type == "cuda":
         options["device_id"] = chosen

@@ -65,7 +65,7 @@ def decide(config: Config, world: World) -> Config:
     Raises:
         InputError: the folder holds a run with other settings.
     """
-    if config.resume != AUTO:
+    if AUTO not in world.gather(config.resume):  # torchrun may tell one machine alone that this is a restart
         return config
     return world.gather(world.on_main(lambda: _decide(config)))[0]
 

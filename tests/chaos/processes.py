@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,24 +46,16 @@ def ranks_of(job: subprocess.Popen) -> dict[int, int]:
     return ranks
 
 
-def kill_all(job: subprocess.Popen) -> None:
-    """kill -9 of everything, as when the machine goes down."""
-    ranks = ranks_of(job)
-    job.kill()
-    for pid in ranks.values():
-        kill(pid)
-    job.wait()
-    wait_until(lambda: not any(is_running(pid) for pid in ranks.values()), 30)
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
-def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+def wait_until_gone(pids: Sequence[int], seconds: float) -> None:
+    wait_until(lambda: not any(_is_running(pid) for pid in pids), seconds)
 
 
-def is_running(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

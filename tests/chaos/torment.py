@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,63 +15,52 @@ import torch
 from pumlc.engine.checkpoint import checkpoints, damage
 from pumlc.engine.log import read_events
 from pumlc.nn.pretrained import read_tensors
-from tests.chaos.processes import kill, kill_all, ranks_of, start, wait_until
+from tests.chaos.processes import kill, ranks_of, start, wait_until, wait_until_gone
 
-SETTINGS = [
-    "csv",
-    "--backbone",
-    "test_resnet",
-    "--image-size",
-    "32",
-    "--batch-size",
-    "3",
-    "--log-every",
-    "3",
-    "--checkpoint-steps",
-    "5",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-    "--precision",
-    "fp32",
-]
-PATIENCE = 120.0  # seconds for a start, or a few steps, on a busy machine
+# Log lines, checkpoints and epochs of four steps end at different steps.
+SETTINGS = (
+    "--backbone test_resnet --image-size 32 --batch-size 3 --log-every 3 --checkpoint-steps 5 --threads 1 "
+    "--device cpu --precision fp32"
+)
+PATIENCE = 120.0  # seconds for a start and a few steps, on a busy machine
+TIMED = ("time", "seconds", "images_per_second", "data_wait")  # what a log line says of the clock
 
 
 @dataclass
 class Outcome:
     """What came of it."""
 
-    steps: int  # of the run
+    steps: int = 0  # of the run
     kills: int = 0
     of_one_process: int = 0  # of the kills; the others hit all processes at once
-    within_a_write: int = 0  # of the kills
-    repeated: int = 0  # log lines that a kill took back
+    within_a_write: int = 0  # of the kills: a checkpoint was left half written
+    terminations: int = 0  # by SIGTERM
+    slowest_termination: float = 0.0  # seconds
+    repeated: int = 0  # log lines that were taken back
     looked_at: int = 0  # checkpoints, after each kill
     unreadable: int = 0  # of them
     losses: int = 0  # that were compared
     differing: int = 0  # of them
-    same_end: bool = False  # scores, what was best, and the weights that were kept
+    is_same_end: bool = False  # other log lines, what was best, and the weights that were kept
     seconds: float = 0.0
 
     def summary(self) -> str:
         return (
-            f"{self.kills} kill -9 ({self.of_one_process} of one process, {self.within_a_write} while a checkpoint was "
-            f"written) over {self.steps} steps: {self.differing} of {self.losses} losses differ, {self.unreadable} of "
-            f"{self.looked_at} checkpoints unreadable, the end is {'the same' if self.same_end else 'ANOTHER ONE'}; "
-            f"{self.repeated} log lines repeated; {self.seconds:.0f} s"
+            f"{self.kills} kill -9 ({self.of_one_process} of one process, {self.within_a_write} left a checkpoint half "
+            f"written) and {self.terminations} SIGTERM (at most {self.slowest_termination:.1f} s) over {self.steps} "
+            f"steps: {self.differing} of {self.losses} losses differ, {self.unreadable} of {self.looked_at} "
+            "checkpoints unreadable, scores and weights at the end are "
+            f"{'the same' if self.is_same_end else 'OTHERS'}; {self.repeated} log lines taken back; "
+            f"{self.seconds:.0f} s"
         )
 
     @property
     def is_good(self) -> bool:
-        return self.same_end and self.differing == self.unreadable == 0 < self.losses
+        return self.is_same_end and self.differing == self.unreadable == 0 < self.losses
 
 
-def torment(
-    data: Path, folder: Path, *, kills: int, epochs: int, seed: int = 0, processes: int = 2, flags: Sequence[str] = ()
-) -> Outcome:
-    """Train twice, once killed ``kills`` times and started again by the same command, and compare.
+class Torment:
+    """Trains twice, once killed and started again by the same command, over and over, and compares.
 
     Every other kill waits for a checkpoint that is being written; every third hits one process alone, after which
     torchrun has to go on by itself.
@@ -77,98 +68,139 @@ def torment(
     Args:
         data: the folder of a csv layout.
         folder: for the two run folders and the output.
+        epochs: of four steps, with two processes.
+        flags: more words for train.py.
     """
-    began, draw = time.monotonic(), random.Random(seed)
-    words = [*SETTINGS, "--data", data, "--epochs", epochs, *flags]
-    calm, wild = folder / "calm", folder / "wild"
-    twin = start([*words, "--out", calm], folder / "calm.txt", processes=processes)
-    if twin.wait() != 0:
-        raise RuntimeError((folder / "calm.txt").read_text()[-3000:])
-    steps = read_events(calm)[0]["last_step"]
-    outcome = Outcome(steps)
-    words += ["--out", wild, "--resume", "auto"]
-    job = None
-    while outcome.kills < kills:
-        alone = outcome.kills % 3 == 2 and processes > 1
-        # twice the mean from kill to kill; what a kill takes back has to be walked again
-        goal = last_step(wild) + draw.randint(0, 2 * (steps - last_step(wild)) // (kills - outcome.kills + 1))
-        if job is None:
-            job = start(words, folder / "wild.txt", processes=processes, max_restarts=kills)
-        if not reach(job, wild, goal, processes):
-            break
-        if outcome.kills % 2 and wait_for_a_write(job, wild):
-            outcome.within_a_write += 1
-        else:
-            time.sleep(draw.random() * 0.3)
-        if job.poll() is not None:
-            break
-        if alone:
-            kill(draw.choice(list(ranks_of(job).values())))
-            outcome.of_one_process += 1
-        else:
-            kill_all(job)
-            job = None
-        outcome.kills += 1
-        for path in checkpoints(wild / "checkpoints"):
+
+    def __init__(
+        self, data: Path, folder: Path, *, epochs: int, processes: int = 2, seed: int = 0, flags: Sequence[str] = ()
+    ) -> None:
+        self.folder, self.processes = folder, processes
+        self.words = ["csv", *SETTINGS.split(), "--data", data, "--epochs", epochs, *flags]
+        self.calm, self.wild = folder / "calm", folder / "wild"
+        self.outcome = Outcome()
+        self._draw = random.Random(seed)
+        self._job: subprocess.Popen | None = None
+
+    def run(self, kills: int, terminations: int = 0) -> Outcome:
+        """Raises RuntimeError where a run ends that should not, or does not finish."""
+        began = time.monotonic()
+        self._finish(start([*self.words, "--out", self.calm], self._output(self.calm), processes=self.processes))
+        self.outcome.steps = read_events(self.calm)[0]["last_step"]
+        for number in range(kills + terminations):
+            self._start(restarts=kills)
+            self._wait_for_a_step(kills + terminations - number)
+            if number >= kills:
+                self._terminate()
+            elif number % 3 == 2 and self.processes > 1:
+                self._kill_one()
+            else:
+                self._kill_all(within_a_write=number % 2 == 1)
+            self._look_at_checkpoints()
+        self._start(restarts=kills)
+        self._finish(self._job)
+        self._compare()
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    # What is done to it
+
+    def _start(self, restarts: int) -> None:
+        """Start it again by the same command, unless torchrun does."""
+        if self._job is None:
+            words = [*self.words, "--out", self.wild, "--resume", "auto"]
+            self._job = start(words, self._output(self.wild), processes=self.processes, max_restarts=restarts)
+
+    def _wait_for_a_step(self, left: int) -> None:
+        """Until the run goes on, and has come to a random step; on the average one of ``left`` equal parts further."""
+        lines, step = len(events_of(self.wild)), last_step(self.wild)
+        goal = step + self._draw.randint(0, 2 * (self.outcome.steps - step) // (left + 1))
+        self._wait(lambda: len(events_of(self.wild)) != lines and last_step(self.wild) >= goal)
+        time.sleep(0.1 * self._draw.random())
+
+    def _kill_all(self, within_a_write: bool) -> None:
+        """As when the machine goes down."""
+        pids = [self._job.pid, *ranks_of(self._job).values()]
+        half_written = self.wild / "checkpoints"
+        if within_a_write:
+            self._wait(lambda: any(half_written.glob(".step-*")))
+            time.sleep(0.02 * self._draw.random())
+        for pid in pids:
+            kill(pid)
+        self._job.wait()
+        wait_until_gone(pids, PATIENCE)
+        self._job = None
+        self.outcome.kills += 1
+        self.outcome.within_a_write += any(half_written.glob(".step-*"))
+
+    def _kill_one(self) -> None:
+        kill(self._draw.choice(list(ranks_of(self._job).values())))
+        self.outcome.kills += 1
+        self.outcome.of_one_process += 1
+
+    def _terminate(self) -> None:
+        """As a scheduler does before it takes the machine away."""
+        began = time.monotonic()
+        self._job.send_signal(signal.SIGTERM)
+        self._job.wait(PATIENCE)
+        seconds = time.monotonic() - began
+        self._job = None
+        last = read_events(self.wild)[-1]
+        if (last["event"], last.get("status")) != ("interrupted", 128 + signal.SIGTERM):
+            raise RuntimeError(f"after SIGTERM the log ends with {last}\n{self._tail(self.wild)}")
+        self.outcome.terminations += 1
+        self.outcome.slowest_termination = max(self.outcome.slowest_termination, seconds)
+
+    # What is looked at
+
+    def _look_at_checkpoints(self) -> None:
+        for path in checkpoints(self.wild / "checkpoints"):
             wrong = damage(path)
-            if path.exists():  # else it was dropped by a run that goes on
-                outcome.looked_at += 1
-                outcome.unreadable += wrong is not None
-    job = job or start(words, folder / "wild.txt", processes=processes, max_restarts=kills)
-    if job.wait() != 0:
-        raise RuntimeError((folder / "wild.txt").read_text()[-3000:])
-    compare(calm, wild, outcome)
-    outcome.seconds = time.monotonic() - began
-    return outcome
+            if path.exists():  # else a run that goes on has dropped it
+                self.outcome.looked_at += 1
+                self.outcome.unreadable += wrong is not None
+
+    def _compare(self) -> None:
+        """Every number of the log but those of the clock, and the weights."""
+        (losses, others), (expected, wanted) = (numbers(read_events(run)) for run in (self.wild, self.calm))
+        self.outcome.losses = len(expected)
+        self.outcome.differing = sum(a != b for a, b in zip(losses, expected, strict=False))
+        self.outcome.differing += abs(len(losses) - len(expected))
+        lost = self.wild / "log.lost.jsonl"
+        self.outcome.repeated = len(lost.read_bytes().splitlines()) if lost.exists() else 0
+        kept, best = (read_tensors(run / "best.safetensors") for run in (self.wild, self.calm))
+        same_weights = kept.keys() == best.keys() and all(torch.equal(kept[name], best[name]) for name in best)
+        self.outcome.is_same_end = others == wanted and same_weights
+
+    # Small things
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        wait_until(lambda: self._job.poll() is not None or condition(), PATIENCE)
+        if self._job.poll() is not None:
+            raise RuntimeError(f"the run ended by itself\n{self._tail(self.wild)}")
+
+    def _finish(self, job: subprocess.Popen) -> None:
+        if job.wait() != 0:
+            run = self.calm if job is not self._job else self.wild
+            raise RuntimeError(f"exit status {job.returncode}\n{self._tail(run)}")
+
+    def _output(self, run: Path) -> Path:
+        return self.folder / f"{run.name}.txt"
+
+    def _tail(self, run: Path) -> str:
+        return self._output(run).read_text()[-3000:]
 
 
-def compare(calm: Path, wild: Path, outcome: Outcome) -> None:
-    """Count what differs; every number of the log but times is compared."""
-    ours, theirs = numbers(wild), numbers(calm)
-    outcome.losses = len(theirs)
-    outcome.differing = sum(ours.get(key) != value for key, value in theirs.items()) + len(ours.keys() - theirs.keys())
-    lost = wild / "log.lost.jsonl"
-    outcome.repeated = len(lost.read_bytes().splitlines()) if lost.exists() else 0
-    kept = [read_tensors(run / "best.safetensors") for run in (wild, calm)]
-    ends = [read_events(run)[-1] for run in (wild, calm)]
-    same = ("mAP", "mAP_last", "CF1", "OF1", "best_on_val", "step", "weights")
-    outcome.same_end = [ends[0][key] for key in same] == [ends[1][key] for key in same] and all(
-        torch.equal(tensor, kept[1][name]) for name, tensor in kept[0].items()
-    )
-
-
-def numbers(run: Path) -> dict[tuple, object]:
-    """What each log line says that does not depend on the clock, by its name, step and what it is of."""
-    timed = ("time", "seconds", "images_per_second", "data_wait")
-    return {
-        (event["event"], event["step"], event.get("split"), event.get("weights")): {
-            key: value for key, value in event.items() if key not in timed
-        }
-        for event in read_events(run)
-        if event["event"] in ("train", "eval", "method", "memorisation")
-    }
-
-
-def lines_of(run: Path) -> list[dict]:
+def events_of(run: Path) -> list[dict]:
     return read_events(run) if (run / "log.jsonl").exists() else []
 
 
 def last_step(run: Path) -> int:
-    return max((event["step"] for event in lines_of(run)), default=0)
+    return max((event["step"] for event in events_of(run)), default=0)
 
 
-def reach(job, run: Path, goal: int, processes: int) -> bool:
-    """Wait until all processes run and the log has come to the step ``goal``; False where the run ended before."""
-    began = len(lines_of(run))
-    wait_until(
-        lambda: job.poll() is not None or (len(lines_of(run)) != began and last_step(run) >= goal),
-        PATIENCE,
-    )
-    return job.poll() is None
-
-
-def wait_for_a_write(job, run: Path) -> bool:
-    """Wait until a checkpoint is being written; False where the run ended before."""
-    folder = run / "checkpoints"
-    wait_until(lambda: job.poll() is not None or any(folder.glob(".step-*")), PATIENCE)
-    return job.poll() is None
+def numbers(events: Sequence[dict]) -> tuple[list[dict], list[dict]]:
+    """The lines of losses, and the other lines that do not tell how often a run was begun, without times."""
+    plain = [{key: value for key, value in event.items() if key not in TIMED} for event in events]
+    other = ("eval", "method", "memorisation", "early_stop", "end")
+    return [e for e in plain if e["event"] == "train"], [e for e in plain if e["event"] in other]

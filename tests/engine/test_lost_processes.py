@@ -23,9 +23,8 @@ BROKEN = "[third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by
 
 def ends(store: dist.Store, rank: int, error: Exception, size: int = 3) -> str:
     """What this rank says when an error leaves the block."""
-    with pytest.raises(type(error) if isinstance(error, InputError) else RuntimeError) as caught:
-        with roll_call(store, rank, size, patience=0.3):
-            raise error
+    with pytest.raises((InputError, RuntimeError)) as caught, roll_call(store, rank, size, patience=0.3):
+        raise error
     return str(caught.value)
 
 

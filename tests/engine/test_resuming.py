@@ -132,7 +132,7 @@ def test_what_was_logged_after_the_checkpoint_is_set_aside(config, whole, monkey
         file.write('{"event": "train", "st')  # killed within a line
     assert log.read_events(path.parent)[-1]["event"] == "eval"
     assert fit(config) == 0
-    lost = [line for line in (path.parent / "log.lost.jsonl").read_text().splitlines()]
+    lost = (path.parent / "log.lost.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lost[:-1]] == [9, 10, 10]
     assert lost[-1] == '{"event": "train", "st'
     assert_same(config, whole)
