@@ -18,7 +18,7 @@ endif
 BUILT := build/.built-$(or $(PUMLC_CUDA),auto)-$(notdir $(RUN))
 FILES := $(shell find csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 
-.PHONY: install train test bench check-gpu resources lint clean
+.PHONY: install train test chaos bench check-gpu resources lint clean
 
 install: $(BUILT)
 
@@ -28,6 +28,10 @@ train: $(BUILT)
 
 test: $(BUILT)
 	$(RUN) -m pytest
+
+# a short run of two processes, killed twenty times: some minutes
+chaos: $(BUILT)
+	$(RUN) -m tests.chaos
 
 bench: $(BUILT)
 	$(RUN) -m bench

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pumlc.engine.log import read_events as read_log
 from pumlc.errors import MissingPackageError
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +33,6 @@ def train(monkeypatch):
         return module.main()
 
     return call
-
-
-def read_log(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys):

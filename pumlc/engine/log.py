@@ -48,7 +48,10 @@ class RunLog:
         """Bring all events to disk; how many bytes they are, for :func:`cut_log`."""
         if self._file is None:
             return 0
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:

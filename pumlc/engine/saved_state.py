@@ -82,6 +82,8 @@ def restore(trainer: Trainer, state: dict[str, Any], path: object) -> tuple[str,
     if state["global_batch"] == global_batch:
         return ()
     trainer.step = place(state, trainer.steps_per_epoch, global_batch)
+    if state["step"] % state["steps_per_epoch"] and trainer.step % trainer.steps_per_epoch == 0:
+        trainer.evaluated = True  # the first step of an epoch is seen again; of the epoch before, nothing is due
     twice = state["step"] % state["steps_per_epoch"] * state["global_batch"]
     twice -= trainer.step % trainer.steps_per_epoch * global_batch
     return (

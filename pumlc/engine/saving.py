@@ -106,4 +106,4 @@ class Saving:
         for path in checkpoints(self._folder):
             if path != checkpoint_path(self._folder, step):
                 path.unlink()
-        self._kept_weights.prune()
+        self._kept_weights.go_back(step)

@@ -239,3 +239,34 @@ def test_auto_needs_a_folder_that_keeps_its_name(monkeypatch):
     assert parse(["demo", "--out", "here"]).resume is None
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert parse(["demo", "--out", "here"]).resume == "auto"
+
+
+@pytest.mark.parametrize(
+    ("last", "goes_on_after", "twice"),
+    [(12, 5, 0), (11, 4, 5), (14, 5, 10)],
+)
+def test_more_images_per_step(last, goes_on_after, twice, config, monkeypatch, capsys):
+    """As twice as many processes would have it: 2 steps of 10 images in each epoch, where 5 of 5 were."""
+    config = dataclasses.replace(config, checkpoint_steps=1)
+    killed_at(monkeypatch, config, last)
+    run = Path(config.out)
+    assert fit(dataclasses.replace(config, resume=str(run), batch_size=10, checkpoint_steps=None, log_every=1)) == 0
+    assert f"{twice} images of the epoch are seen twice, none is left out" in capsys.readouterr().out
+    after = log.read_events(run)
+    after = after[[event["event"] for event in after].index("resume") :]
+    assert after[0]["step"] == goes_on_after
+    assert [event["step"] for event in after if event["event"] == "train"] == list(range(goes_on_after + 1, 7))
+    assert [event["epoch"] for event in after if event["event"] == "eval" and event["split"] == "val"] == [3]
+    # nothing under a number of before, which would be taken for the newest
+    assert [path.name for path in checkpoints(run / "checkpoints")][-1] == "step-00000006.pt"
+    assert all(int(path.stem[5:]) <= 6 for path in run.glob("checkpoints/best-*"))
+
+
+def test_fewer_images_per_step(config, monkeypatch):
+    """5 of 5 images, where 2 of 10 were."""
+    large = dataclasses.replace(config, batch_size=10, checkpoint_steps=1)
+    killed_at(monkeypatch, large, 3)
+    assert fit(dataclasses.replace(config, resume=config.out, log_every=1)) == 0
+    (resumed,) = events(config, "resume")
+    assert (resumed["step"], resumed["steps_per_epoch"]) == (7, 5)
+    assert [event["step"] for event in events(config, "train") if event["step"] > 7] == list(range(8, 16))
