@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -14,14 +15,13 @@ RUNS = {  # flags of what goes wrong first where something is forgotten
     "pu-mlc with mixup": ["--mixup", "1"],
     "ll-cp": ["--method", "ll-cp", "--delta-rel", "10", "--single-positive"],
 }
+KILLS = ("all", "write", "one", "write", "all")  # over and over; then comes a SIGTERM
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition(": ")[2])
     parser.add_argument("--kills", type=int, default=20, help="in all (default: %(default)s)")
-    parser.add_argument("--terminations", type=int, default=1, help="SIGTERM per run (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="of four steps, per run (default: %(default)s)")
-    parser.add_argument("--processes", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--only", choices=RUNS, help="one of the runs, with all the kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     options = parser.parse_args()
@@ -35,16 +35,9 @@ def main() -> int:
         for number, run in enumerate(runs):
             folder = Path(name) / str(number)
             folder.mkdir()
-            torment = Torment(
-                data,
-                folder,
-                epochs=options.epochs,
-                processes=options.processes,
-                seed=options.seed + number,
-                flags=RUNS[run],
-            )
-            kills = options.kills // len(runs) + (number < options.kills % len(runs))
-            outcome = torment.run(kills, options.terminations)
+            torment = Torment(data, folder, epochs=options.epochs, seed=options.seed + number, flags=RUNS[run])
+            share = options.kills // len(runs) + (number < options.kills % len(runs))
+            outcome = torment.run([*itertools.islice(itertools.cycle(KILLS), share), "term"])
             is_good &= outcome.is_good
             print(f"{run}: {outcome.summary()}", flush=True)
     return 0 if is_good else 1

@@ -22,6 +22,7 @@ SETTINGS = (
     "--backbone test_resnet --image-size 32 --batch-size 3 --log-every 3 --checkpoint-steps 5 --threads 1 "
     "--device cpu --precision fp32"
 )
+KINDS = ("all", "write", "one", "term")
 PATIENCE = 120.0  # seconds for a start and a few steps, on a busy machine
 TIMED = ("time", "seconds", "images_per_second", "data_wait")  # what a log line says of the clock
 
@@ -62,9 +63,6 @@ class Outcome:
 class Torment:
     """Trains twice, once killed and started again by the same command, over and over, and compares.
 
-    Every other kill waits for a checkpoint that is being written; every third hits one process alone, after which
-    torchrun has to go on by itself.
-
     Args:
         data: the folder of a csv layout.
         folder: for the two run folders and the output.
@@ -82,24 +80,32 @@ class Torment:
         self._draw = random.Random(seed)
         self._job: subprocess.Popen | None = None
 
-    def run(self, kills: int, terminations: int = 0) -> Outcome:
-        """Raises RuntimeError where a run ends that should not, or does not finish."""
+    def run(self, kills: Sequence[str]) -> Outcome:
+        """Do these things to it, each at a random moment, and compare.
+
+        Args:
+            kills: of KINDS. After "one", kill -9 of one process, torchrun has to go on by itself; after "all" of them
+                and "write", the same while a checkpoint is written, and "term", SIGTERM, the command is given again.
+
+        Raises:
+            RuntimeError: a run ends that should not, or does not finish.
+        """
         began = time.monotonic()
         self._finish(start([*self.words, "--out", self.calm], self._output(self.calm), processes=self.processes))
         self.outcome.steps = read_events(self.calm)[0]["last_step"]
-        for number in range(kills + terminations):
-            self._start(restarts=kills)
-            self._wait_for_a_step(kills + terminations - number)
-            if number >= kills:
+        for number, kind in enumerate(kills):
+            self._start(restarts=len(kills))
+            self._wait_for_a_step(len(kills) - number)
+            if kind == "term":
                 self._terminate()
-            elif number % 3 == 2 and self.processes > 1:
+            elif kind == "one":
                 self._kill_one()
             else:
-                self._kill_all(within_a_write=number % 2 == 1)
+                self._kill_all(within_a_write=kind == "write")
             self._look_at_checkpoints()
-        self._start(restarts=kills)
+        self._start(restarts=len(kills))
         self._finish(self._job)
-        self._compare()
+        self.compare()
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
@@ -160,7 +166,7 @@ class Torment:
                 self.outcome.looked_at += 1
                 self.outcome.unreadable += wrong is not None
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
         """Every number of the log but those of the clock, and the weights."""
         (losses, others), (expected, wanted) = (numbers(read_events(run)) for run in (self.wild, self.calm))
         self.outcome.losses = len(expected)
