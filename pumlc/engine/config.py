@@ -132,7 +132,7 @@ class Config:
     """Seed of weights, order, augmentation, --hold-out and --single-positive (--prob has the published masks)."""
 
     out: str | None = None
-    """Run folder, which must not hold a run yet; by default runs/<preset>-<time>."""
+    """Run folder, which must not hold a run yet, but with --resume auto; by default runs/<preset>-<time>."""
     resume: str | None = None
     """Run folder to go on with, whose settings hold; or auto: go on in --out where it holds a checkpoint."""
     checkpoint_minutes: float = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
 
@@ -101,16 +102,18 @@ class Evaluator:
         dataset, loader = self._splits[split]
         shared = -(-(len(dataset) // self._world.size) // loader.batch_size)  # batches that every process has
         with self._console.bar(f"evaluate {split}", len(loader)) as bar:
-            done = 0
+            done = itertools.count()
+
+            def stop_if_asked() -> None:
+                number = next(done)
+                if number <= shared and number % self._ask_every == 0 and self._asked_to_stop():
+                    raise StoppedError
 
             def tick() -> None:
-                nonlocal done
-                if done <= shared and done % self._ask_every == 0 and self._asked_to_stop():
-                    raise StoppedError
-                done += 1
-                bar.update(1 if done > 1 else 0)
+                bar.update()
+                stop_if_asked()
 
-            tick()
+            stop_if_asked()
             logits = logits_of_split(
                 model, loader, self._world, average=average, autocast=self._precision.autocast, tick=tick
             )

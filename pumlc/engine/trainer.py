@@ -281,6 +281,8 @@ class Trainer:
 
     def _evaluate_or_save(self) -> None:
         """Evaluate and save what the run is now, or only save it if it shall stop, which it raises StoppedError for."""
+        if self._agreed()[1]:
+            self._save()  # an evaluation may take long
         log_size = self.log.sync()
         try:
             scores = self._evaluate_epoch()

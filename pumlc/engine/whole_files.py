@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise_for_disk(path, error)
+        _raise_for_disk(path, error)
         raise
 
 
@@ -52,7 +52,7 @@ def link_atomically(source: Path, path: Path) -> None:
         temporary.unlink(missing_ok=True)  # which stays where both were names of one file already
         _sync_folder(path.parent)
     except OSError as error:
-        raise_for_disk(path, error)
+        _raise_for_disk(path, error)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -65,7 +65,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{_WRITING}")
 
 
-def raise_for_disk(path: Path, error: BaseException) -> None:
+def _raise_for_disk(path: Path, error: BaseException) -> None:
     """Raise an InputError if ``error`` is of the disk, and not of what was to be written."""
     reason = disk_error(error)
     if reason is None:

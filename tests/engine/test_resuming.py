@@ -189,6 +189,15 @@ def test_minutes(config, monkeypatch):
     assert [int(path.stem[5:]) for path in checkpoints(Path(none.out) / "checkpoints")] == [5, 10, 15]
 
 
+def test_it_is_saved_before_an_evaluation_that_may_take_long(config, whole, monkeypatch):
+    config = dataclasses.replace(config, checkpoint_steps=None, checkpoint_minutes=1e-6)
+    killed_at(monkeypatch, config, 10, "_evaluate_epoch")
+    _, state = load_checkpoint(Path(config.out) / "checkpoints")
+    assert (state["step"], state["evaluated"]) == (10, False)
+    assert fit(config) == 0
+    assert_same(config, whole)
+
+
 def test_a_bad_loss_is_never_saved(config):
     """The log line that would tell is some steps away."""
     with pytest.raises(DivergedError, match="last checkpoint is missing"):
