@@ -279,3 +279,9 @@ def test_fewer_images_per_step(config, monkeypatch):
     (resumed,) = events(config, "resume")
     assert (resumed["step"], resumed["steps_per_epoch"]) == (7, 5)
     assert [event["step"] for event in events(config, "train") if event["step"] > 7] == list(range(8, 16))
+
+
+def test_auto_with_the_words_of_the_published_code():
+    words = "there --dataset=VOC2007 --b=5 --out here"
+    for resume in (["--resume", "auto"], ["--resume=auto"]):
+        assert parse([*words.split(), *resume]).resume == "auto"
