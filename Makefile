@@ -18,7 +18,7 @@ endif
 BUILT := build/.built-$(or $(PUMLC_CUDA),auto)-$(notdir $(RUN))
 FILES := $(shell find csrc tests -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp')
 
-.PHONY: install train test fuzz bench check-gpu resources lint clean
+.PHONY: install train test fuzz chaos bench check-gpu resources lint clean
 
 install: $(BUILT)
 
@@ -33,6 +33,10 @@ test: $(BUILT)
 fuzz: $(BUILT)
 	$(RUN) -m tests.fuzz
 	PUMLC_FUZZ_EXAMPLES=500 $(RUN) -m pytest -q tests/fuzz/test_label_files.py
+
+# a short run of two processes, killed twenty times: some minutes
+chaos: $(BUILT)
+	$(RUN) -m tests.chaos
 
 bench: $(BUILT)
 	$(RUN) -m bench

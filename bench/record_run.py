@@ -12,13 +12,10 @@ import re
 from pathlib import Path
 
 from bench.timing import RESULTS
+from pumlc.engine.log import read_events
 
 SETTINGS = ("layout", "prob", "single_positive", "backbone", "image_size", "epochs", "batch_size", "lr", "seed")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 260, 56, 56, 24, 40
-
-
-def read_events(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def record(run: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import re
 import shutil
 import statistics
@@ -13,6 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from pumlc.engine.log import read_events
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 FINISHED, DIVERGED = 0, 1  # exit statuses of train.py
@@ -109,10 +110,9 @@ def train(row: Row, shared: Sequence[str], runs: Path, rate: float, seed: int) -
 def read_end(run: Path) -> dict | None:
     """The last event of a finished run's log; None for another."""
     try:
-        lines = (run / "log.jsonl").read_text().splitlines()
+        events = [event for event in read_events(run) if event["event"] == "end"]
     except FileNotFoundError:
         return None
-    events = [event for event in map(json.loads, lines) if event["event"] == "end"]
     return events[-1] if events else None
 
 

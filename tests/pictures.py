@@ -14,10 +14,14 @@ SPLITS = {"train": 26, "val": 7, "test": 9}
 
 @pytest.fixture(scope="session")
 def picture_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with labels.csv and 42 JPEG files of 48 by 36 pixels whose colours say what they show."""
+    """The folder of :func:`write_pictures`."""
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def write_pictures(folder: Path) -> Path:
+    """labels.csv and 42 JPEG files of 48 by 36 pixels whose colours say what they show; returns the folder."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("pictures")
     random = np.random.RandomState(0)
     rows = []
     for split, count in SPLITS.items():

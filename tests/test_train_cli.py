@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pumlc.engine.log import read_events as read_log
 from pumlc.errors import MissingPackageError
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +33,6 @@ def train(monkeypatch):
         return module.main()
 
     return call
-
-
-def read_log(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys):
@@ -203,5 +199,12 @@ def test_ctrl_c_saves_what_two_processes_have(train, picture_table, tmp_path):
     assert f"python train.py --resume {run}" in output
     assert read_log(run)[-1]["event"] == "interrupted"
     step = read_log(run)[-1]["step"]
-    assert train("--resume", run, "--steps", step + 1) == 2  # one process is not what the run began with
     assert (run / "checkpoints" / f"step-{step:08d}.pt").is_file()
+
+    # one process alone has 13 steps per epoch, of 2 images each, where the two had 6, of 4
+    epoch, within = divmod(step, 6)
+    assert train("--resume", run, "--steps", 13 * epoch + 2 * within + 1) == 0
+    (resumed,) = [event for event in read_log(run) if event["event"] == "resume"]
+    assert (resumed["step"], resumed["steps_per_epoch"]) == (13 * epoch + 2 * within, 13)
+    assert "0 images of the epoch are seen twice, none is left out" in resumed["notes"][-1]
+    assert [path.name for path in sorted(run.glob("checkpoints/step-*"))][-1] == f"step-{resumed['step'] + 1:08d}.pt"

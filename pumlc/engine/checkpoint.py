@@ -1,105 +1,150 @@
-"""Files that are either whole or absent."""
+"""Checkpoints: named by their step, with a checksum at their end, the newest whole one found again.
+
+A checkpoint is a file of torch.save with one line more, which torch.load does not see: the SHA-256 of all before it.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pumlc.engine.whole_files import write_atomically
 from pumlc.errors import InputError, require
 
 KEPT = 2
+_BEFORE, _AFTER = b"\nsha256 ", b"\n"
+_SEAL_SIZE = len(_BEFORE) + 2 * hashlib.sha256().digest_size + len(_AFTER)
+_CHUNK = 1 << 20  # bytes
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, bring it to disk, and rename it.
+class _Sealed:
+    """What torch.save writes into: passes everything on and adds it to the checksum."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Write the checksum of what was written."""
+        self._file.write(_seal(self._hash))
+
+
+def _seal(of: hashlib._Hash) -> bytes:
+    return _BEFORE + of.hexdigest().encode() + _AFTER
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = KEPT) -> Path:
+    """Write ``state`` as the checkpoint after ``step`` optimiser steps and drop all but the last ``keep``.
 
     Raises:
-        InputError: it could not be written; what was at ``path`` stays and the temporary file is gone.
+        InputError: it could not be written; all that were there stay.
     """
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = disk_error(error)
-        if reason is None:
-            raise
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise InputError(
-            f"{path} could not be written: {reason.strerror or reason} ({free:.0f} MB free). "
-            "What was saved before is untouched; make room and go on with --resume."
-        ) from error
 
+    def write(file: BinaryIO) -> None:
+        sealed = _Sealed(file)
+        torch.save(state, sealed)
+        sealed.seal()
 
-def disk_error(error: BaseException) -> OSError | None:
-    """The OSError behind ``error``: torch.save raises a RuntimeError for a full disk and has it as the context."""
-    found = error if isinstance(error, OSError) else error.__context__
-    return found if isinstance(found, OSError) else None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the rename to disk too; some file systems cannot, and then it is theirs to keep."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write ``state`` as the checkpoint after ``step`` optimiser steps and drop all but the last two."""
-    path = folder / f"step-{step:08d}.pt"
-    write_atomically(path, lambda file: torch.save(state, file))
-    for old in checkpoints(folder)[:-KEPT]:
+    path = checkpoint_path(folder, step)
+    write_atomically(path, write)
+    for old in checkpoints(folder)[:-keep]:
         old.unlink()
     return path
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint, or of weights that are kept beside it."""
+    return int(path.stem.split("-")[1])
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in ``folder``, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
+    """The checkpoints in ``folder``, oldest first, damaged ones among them."""
+    return sorted(folder.glob("step-*.pt"), key=step_of)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the checkpoint ``path``; None where it is as it was written."""
+    try:
+        left = path.stat().st_size - _SEAL_SIZE
+        content = hashlib.sha256()
+        with path.open("rb") as file:
+            while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+                content.update(chunk)
+                left -= len(chunk)
+            seal = file.read()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not (seal.startswith(_BEFORE) and seal.endswith(_AFTER)):
+        return "is truncated or damaged (there is no checksum at its end)"
+    return None if seal == _seal(content) else "is damaged (its checksum is not that of its content)"
+
+
+class Newest(NamedTuple):
+    """The checkpoint to go on from."""
+
+    path: Path | None  # None where there is no whole one
+    damaged: dict[Path, str]  # newer ones, newest first, and what is wrong with them
+
+
+def newest_whole(folder: Path) -> Newest:
+    """The newest checkpoint in ``folder`` whose checksum is right; older ones are not looked at."""
+    damaged: dict[Path, str] = {}
+    for path in reversed(checkpoints(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            return Newest(path, damaged)
+        damaged[path] = wrong
+    return Newest(None, damaged)
+
+
+def find_checkpoint(folder: Path) -> Newest:
+    """As :func:`newest_whole`; raises InputError where no checkpoint is whole."""
+    newest = newest_whole(folder)
+    if newest.path is not None:
+        return newest
+    if not newest.damaged:
+        raise InputError(f"There is no checkpoint in {folder}, so there is nothing to resume.")
+    path, wrong = next(iter(newest.damaged.items()))
+    others = len(newest.damaged) - 1
+    rest = f"and so {'is the other one' if others == 1 else f'are the {others} others'}" if others else "the only one"
+    raise InputError(f"The checkpoint {path} {wrong}, {rest}. Nothing can be resumed from {folder}: start anew.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What :func:`save_checkpoint` wrote, on the CPU; nothing in a file can run code. Raises InputError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its first bad byte leads to
+        raise InputError(f"The checkpoint {path} is truncated or damaged and cannot be read.") from error
 
 
 def load_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint in ``folder``, on the CPU; raises InputError if there is none or it is damaged."""
-    found = checkpoints(folder)
-    if not found:
-        raise InputError(f"There is no checkpoint in {folder}, so there is nothing to resume.")
-    path = found[-1]
-    try:
-        return path, torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its first bad byte leads to
-        advice = "Remove it to go on from the one before." if len(found) > 1 else "It is the only one: start anew."
-        raise InputError(f"The checkpoint {path} is truncated or damaged and cannot be read. {advice}") from error
+    """The newest whole checkpoint in ``folder``, on the CPU; raises InputError if there is none."""
+    path = find_checkpoint(folder).path
+    return path, read_checkpoint(path)
 
 
-def check_fits(state: dict[str, Any], run: Path, class_names: Sequence[str], steps_per_epoch: int) -> None:
-    """Raise InputError unless the checkpoint ``state`` of ``run`` is of these classes and this many steps."""
-    if state["class_names"] != list(class_names):
-        raise InputError(
-            f"The run {run} has {len(state['class_names'])} classes ({', '.join(state['class_names'][:4])}, …), the "
-            f"data {len(class_names)} ({', '.join(class_names[:4])}, …). Resume with the data that it began with."
-        )
-    if state["steps_per_epoch"] != steps_per_epoch:
-        raise InputError(
-            f"The run {run} has {state['steps_per_epoch']} steps per epoch, this would have {steps_per_epoch}. Resume "
-            "with the same data and number of processes."
-        )
+def set_aside(damaged: Sequence[Path]) -> None:
+    """Rename damaged checkpoints, so that they are no longer taken for some, and can be looked into."""
+    for path in damaged:
+        path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -108,4 +153,4 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     header = {key: json.dumps(value) for key, value in metadata.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     data = safetensors.save(plain, metadata=header)
-    write_atomically(path, lambda file: file.write(data) and None)
+    write_atomically(path, lambda file: file.write(data))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pumlc.engine import published_command_line
 from pumlc.engine.config import Config
 from pumlc.engine.log import read_config
 from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES, Preset
+from pumlc.engine.resuming import AUTO, going_on
 from pumlc.errors import InputError, require
-
-# What a resumed run may change: where and how fast it runs, and how far, but nothing that its steps depend on.
-FREE_ON_RESUME = frozenset({"data", "device", "cuda_graph", "threads", "steps", "log_every", "out", "resume"})
 
 
 def parse(arguments: Sequence[str]) -> Config:
     """The checked settings that ``arguments`` (without the program's name) ask for.
 
     ``--epochs`` alone means a schedule over that many epochs, all of which run, also where the preset stops
-    early. With ``--resume`` the settings are those of the run, changed by the flags in FREE_ON_RESUME; there
-    ``--epochs`` may also be moved within the schedule that the run began with. The flags of the published code of
+    early. With ``--resume`` the settings are those of the run, changed by the flags in
+    resuming.FREE_ON_RESUME; there ``--epochs`` may also be moved within the schedule that the run began with. With
+    ``--resume auto``, which is also what processes get that torchrun has started again, they are those of the command
+    line, and whether there is a run to go on with is seen when the run starts. The flags of the published code of
     PU-MLC stand for a preset: other flags come on top.
 
     Raises:
@@ -32,9 +33,14 @@ def parse(arguments: Sequence[str]) -> Config:
     """
     name, preset, arguments = _start(list(arguments))
     config = _flags(arguments, _with_recipe(arguments, preset), name)
-    if config.resume is not None:
-        config = _resumed(arguments, Path(config.resume))
+    if config.resume is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        config = replace(config, resume=AUTO)
+    if config.resume not in (None, AUTO):
+        run = Path(config.resume)
+        saved = read_config(run)
+        config = going_on(saved, _flags(arguments, saved, "the run"), run)
     else:
+        _needs_out(config)
         given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments}
         if "epochs" in given and "schedule_epochs" not in given:
             config = replace(config, schedule_epochs=None)
@@ -42,6 +48,16 @@ def parse(arguments: Sequence[str]) -> Config:
             config = replace(config, out=str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     config.check()
     return config
+
+
+def _needs_out(config: Config) -> None:
+    """Raise InputError where a run is to be found again and has no name to be found by."""
+    if config.out is not None:
+        return
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if config.resume == AUTO or restarts > 0:
+        why = "--resume auto" if config.resume == AUTO else f"torchrun's --max-restarts {restarts}"
+        raise InputError(f"{why} needs a run folder whose name does not change: add --out runs/NAME.")
 
 
 def notes(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -93,23 +109,6 @@ def _flags(arguments: list[str], default: Config, preset: str) -> Config:
         f"The first word chooses the preset (default: {DEFAULT_PRESET}):\n\n{presets}\n\n"
         f"The defaults below are those of {preset}."
     )
-    if not default.data and not any(argument.split("=")[0] == "--resume" for argument in arguments):
+    if not default.data and _last_value(arguments, "--resume") in (None, AUTO):
         default = replace(default, data=tyro.MISSING)
     return tyro.cli(Config, default=default, args=arguments, prog="train.py [preset]", description=description)
-
-
-def _resumed(arguments: list[str], run: Path) -> Config:
-    saved = read_config(run)
-    config = replace(_flags(arguments, saved, "the run"), resume=str(run), out=str(run))
-    for field in fields(Config):
-        before, now = getattr(saved, field.name), getattr(config, field.name)
-        if before == now or field.name in FREE_ON_RESUME:
-            continue
-        if field.name == "epochs" and now <= saved.total_epochs:
-            config = replace(config, schedule_epochs=saved.total_epochs)
-            continue
-        raise InputError(
-            f"--{field.name.replace('_', '-')} cannot change from {before} to {now} in a run that is resumed. "
-            f"Start a new run, if you like from the weights of this one: --weights {run / 'best.safetensors'}."
-        )
-    return config

@@ -138,9 +138,17 @@ class Config:
     """Seed of weights, order, augmentation, --hold-out and --single-positive (--prob has the published masks)."""
 
     out: str | None = None
-    """Run folder, which must not hold a run yet; by default runs/<preset>-<time>."""
+    """Run folder, which must not hold a run yet, but with --resume auto; by default runs/<preset>-<time>."""
     resume: str | None = None
-    """Run folder to go on with; its settings hold, and only what leaves the result alone can be changed."""
+    """Run folder to go on with, whose settings hold; or auto: go on in --out where it holds a checkpoint."""
+    checkpoint_minutes: float = 10.0
+    """Save a checkpoint so many minutes after the last one, within an epoch too; 0 for none but at its end."""
+    checkpoint_steps: int | None = None
+    """Save a checkpoint after every so many steps too."""
+    keep_checkpoints: int = 2
+    """How many checkpoints are kept, the newest ones."""
+    timeout_minutes: float = 10.0
+    """Several processes: how long they wait for one that hangs, before the run ends and names it."""
     log_every: int = 50
     """Steps between two lines of log.jsonl."""
 
@@ -202,4 +210,8 @@ _RANGES = (  # field, lowest, highest
     ("threads", 1, _INF),
     ("seed", 0, 2**32 - 1),
     ("log_every", 1, _INF),
+    ("checkpoint_minutes", 0.0, _INF),
+    ("checkpoint_steps", 1, _INF),
+    ("keep_checkpoints", 1, _INF),
+    ("timeout_minutes", 0.01, _INF),
 )

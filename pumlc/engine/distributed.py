@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import gc
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,9 +17,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import pumlc
+from pumlc.engine.meeting import meet
+from pumlc.engine.roll_call import roll_call
 from pumlc.errors import InputError
 
 T = TypeVar("T")
+SHORTEST_MEETING = 60.0  # seconds that processes have to start in
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,12 @@ class World:
             dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
         return tensor
 
-    def any(self, flag: bool) -> bool:
-        """True where the flag is set in some process. The host waits for the answer."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is set in some process. The host waits for the answer."""
         if self.size == 1:
-            return flag
-        return int(self.min(torch.tensor(0 if flag else 1, device=self.device))) == 0
+            return flags
+        unset = torch.tensor([0 if flag else 1 for flag in flags], device=self.device)
+        return tuple(value == 0 for value in self.min(unset).tolist())
 
     def gather(self, value: T) -> list[T]:
         """A small picklable value of every process, by rank."""
@@ -70,6 +75,10 @@ class World:
         values: list[T] = [value] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def own(self, gathered: Sequence[T]) -> T | None:
+        """This process's part of what :meth:`gather` gave; None where another number of processes gathered it."""
+        return gathered[self.rank] if len(gathered) == self.size else None
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite each tensor by that of the first process."""
@@ -119,14 +128,16 @@ class World:
 
 
 @contextlib.contextmanager
-def join(device: str) -> Iterator[World]:
+def join(device: str, timeout_minutes: float) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone; leave them at the end of the block.
 
     Args:
         device: auto, cpu or cuda.
+        timeout_minutes: how long processes wait for each other.
 
     Raises:
         InputError: cuda was asked for and cannot be used.
+        LostProcessError: within the block, another process did not answer in time, or is gone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -137,8 +148,14 @@ def join(device: str) -> Iterator[World]:
     if size == 1:
         yield World(chosen)
         return
-    with process_group("nccl", device_id=chosen) if chosen.type == "cuda" else process_group("gloo"):
-        yield World(chosen, dist.get_rank(), size, local_size)
+    timeout = datetime.timedelta(minutes=timeout_minutes)
+    everyone, rank, size = next(dist.rendezvous("env://"))
+    store = meet(everyone, rank, size, max(timeout.total_seconds(), SHORTEST_MEETING))
+    options = {"store": dist.PrefixStore("group", store), "rank": rank, "world_size": size, "timeout": timeout}
+    if chosen.type == "cuda":
+        options["device_id"] = chosen
+    with process_group("nccl" if chosen.type == "cuda" else "gloo", **options), roll_call(store, rank, size):
+        yield World(chosen, rank, size, local_size)
 
 
 @contextlib.contextmanager
@@ -196,8 +213,8 @@ def random_states(world: World) -> dict[str, list]:
 
 
 def restore_random_state(world: World, states: dict[str, list]) -> None:
-    """Put this process's generators back, where the number of processes is the one of :func:`random_states`."""
-    if len(states["cpu"]) != world.size:
+    """Put this process's generators back, where :func:`random_states` knew a process of this rank."""
+    if world.rank >= len(states["cpu"]):
         return
     torch.set_rng_state(states["cpu"][world.rank])
     if world.device.type == "cuda" and states["cuda"][world.rank] is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from pumlc.engine.console import Console
 from pumlc.engine.distributed import World
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluation import logits_of_split
+from pumlc.engine.interrupt import StoppedError
 from pumlc.engine.log import RunLog
 from pumlc.engine.metrics import Scores, score
 from pumlc.engine.precision import Precision
@@ -28,15 +30,28 @@ from pumlc.nn.backbone import BackboneNetwork
 class Evaluator:
     """Scores a model on the val and test splits, as far as they are there.
 
+    Args:
+        asked_to_stop: whether the run shall stop, the same on all processes, which call it together.
+
     Raises:
         InputError: the test-set maxima are asked for and there is no test split, or an early stop and no val split.
     """
 
     def __init__(
-        self, config: Config, data: Data, world: World, threads: int, precision: Precision, console: Console
+        self,
+        config: Config,
+        data: Data,
+        world: World,
+        threads: int,
+        precision: Precision,
+        console: Console,
+        asked_to_stop: Callable[[], bool],
     ) -> None:
         self._world, self._precision, self._console = world, precision, console
         self._pictures = data.pictures
+        self._asked_to_stop = asked_to_stop
+        # several GPUs have to wait for the answer
+        self._ask_every = 8 if world.size > 1 and world.device.type == "cuda" else 1
         self._splits = {
             split.split: (split, evaluation_loader(config, data, split, world, threads, precision.images))
             for split in (data.splits.val, data.splits.test)
@@ -80,12 +95,28 @@ class Evaluator:
 
         Args:
             weights: "last", or "best" where ``model`` holds weights that were chosen on val and read back.
+
+        Raises:
+            StoppedError: the run shall stop; nothing was logged.
         """
         start = time.perf_counter()
         dataset, loader = self._splits[split]
+        shared = -(-(len(dataset) // self._world.size) // loader.batch_size)  # batches that every process has
         with self._console.bar(f"evaluate {split}", len(loader)) as bar:
+            done = itertools.count()
+
+            def stop_if_asked() -> None:
+                number = next(done)
+                if number <= shared and number % self._ask_every == 0 and self._asked_to_stop():
+                    raise StoppedError
+
+            def tick() -> None:
+                bar.update()
+                stop_if_asked()
+
+            stop_if_asked()
             logits = logits_of_split(
-                model, loader, self._world, average=average, autocast=self._precision.autocast, tick=bar.update
+                model, loader, self._world, average=average, autocast=self._precision.autocast, tick=tick
             )
         self._pictures.share(self._world, log)
         usable = torch.from_numpy(~self._pictures.quarantines[split].bad)

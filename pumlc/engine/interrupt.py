@@ -6,7 +6,12 @@ import signal
 import time
 from types import FrameType, TracebackType
 
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 and the number of the signal, as shells have it
 IMPATIENCE = 1.0  # seconds; torchrun repeats the terminal's signal at once, a person does not
+
+
+class StoppedError(Exception):
+    """The run was asked to stop in the middle of something that can be begun again."""
 
 
 class StopRequest:
@@ -14,6 +19,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received = False
+        self.status = INTERRUPTED
+        """The exit status that the first signal stands for."""
         self._since = 0.0
         self._previous: dict[int, object] = {}
 
@@ -31,4 +38,5 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.received:
             self._since = time.monotonic()
+            self.status = TERMINATED if number == signal.SIGTERM else INTERRUPTED
         self.received = True

@@ -17,16 +17,21 @@ import torch
 
 import pumlc
 from pumlc.engine.config import Config
+from pumlc.engine.whole_files import write_atomically
 from pumlc.errors import InputError
 
 PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
+
+
+NAME, LOST = "log.jsonl", "log.lost.jsonl"
+_OF_SAVING = ("checkpoint", "interrupted")  # events that follow the checkpoint that they are of
 
 
 class RunLog:
     """Appends to ``log.jsonl``; does nothing on ranks other than the first, where ``run`` is None."""
 
     def __init__(self, run: Path | None) -> None:
-        self._file = None if run is None else (run / "log.jsonl").open("a", encoding="utf-8")
+        self._file = None if run is None else (run / NAME).open("a", encoding="utf-8")
 
     def event(self, name: str, **values: Any) -> None:
         """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
@@ -39,9 +44,53 @@ class RunLog:
         except OSError as error:
             raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
 
+    def sync(self) -> int:
+        """Bring all events to disk; how many bytes they are, for :func:`cut_log`."""
+        if self._file is None:
+            return 0
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
+        return os.fstat(self._file.fileno()).st_size
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """The events of a run, first to last; without the last line where its writer was killed within it."""
+    lines = (run / NAME).read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def cut_log(run: Path, size: int, step: int) -> int:
+    """Take out of the log what came after the checkpoint of ``step``, which was written when it had ``size`` bytes.
+
+    The run goes on from there and will log those steps again. What is taken out goes to the end of ``log.lost.jsonl``;
+    what says that the checkpoint was written, and that the run was stopped then, stays.
+
+    Returns:
+        The number of lines that were taken out.
+    """
+    path = run / NAME
+    content = path.read_bytes() if path.exists() else b""
+    lost = content[size:].splitlines(keepends=True)
+    while lost and _is_of_saving(lost[0], step):
+        size += len(lost.pop(0))
+    if lost:
+        with (run / LOST).open("ab") as file:
+            file.write(b"".join(line.removesuffix(b"\n") + b"\n" for line in lost))
+        write_atomically(path, lambda file: file.write(content[:size]))
+    return len(lost)
+
+
+def _is_of_saving(line: bytes, step: int) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    event = json.loads(line)
+    return event["event"] in _OF_SAVING and event["step"] == step
 
 
 def _finite(value: Any) -> Any:
@@ -71,7 +120,7 @@ def start_run_folder(run: Path, config: Config) -> None:
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_environment(run)
         settings = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        (run / "config.json").write_text(settings, encoding="utf-8")
+        write_atomically(run / "config.json", lambda file: file.write(settings.encode()))
     except OSError as error:
         raise InputError(f"The run folder {run} cannot be written: {error.strerror}. Choose another --out.") from error
 
@@ -94,4 +143,4 @@ def write_environment(run: Path) -> None:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "platform": platform.platform(),
     }
-    (run / "environment.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_atomically(run / "environment.json", lambda file: file.write((json.dumps(record, indent=2) + "\n").encode()))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pumlc.engine.checkpoint import write_atomically
 from pumlc.engine.distributed import World
+from pumlc.engine.whole_files import write_atomically
 from pumlc.errors import MissingPackageError, require
 
 KINDS = ("true_negatives", "false_negatives")
@@ -63,13 +63,16 @@ class Memorisation:
         self.history.append({"epoch": epoch + 1, **dict(zip(KINDS, means, strict=True))})
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, and the sums of the epoch over all processes."""
-        return {"history": self.history, "sums": self._world.sum(self._sums.clone())}
+        """The history, and the sums of the epoch, those of each process by themselves."""
+        return {"history": self.history, "sums": self._world.gather(self._sums.cpu())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`, which another number of processes may have made."""
         self.history = list(state["history"])
-        self._sums.copy_(state["sums"] if self._world.is_main else torch.zeros_like(self._sums))
+        own = self._world.own(state["sums"])
+        if own is None:
+            own = sum(state["sums"]) if self._world.is_main else torch.zeros_like(self._sums)
+        self._sums.copy_(own)
 
     def draw(self, run: Path, title: str) -> str:
         """Draw the history into report/memorisation.png of a run folder.

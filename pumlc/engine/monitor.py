@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ class Window(NamedTuple):
     images: int
     seconds: float
     wait: float  # share of the time that the loop spent waiting for batches
-    stop: bool  # some process was asked to stop
     bad_step: int | None  # first step whose loss was not finite on any process
     parts: dict[str, float]  # of the loss, means as that is
 
@@ -52,12 +51,12 @@ class Monitor:
         self._parts: dict[str, Tensor] = {}
         self._bad_step = torch.full((), _NEVER, device=world.device, dtype=torch.int64)
         self._bad_batch: tuple[Tensor, Tensor] | None = None
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a window now."""
         self._steps = 0
-        self._waited = 0.0
+        self._waited = self._before = 0.0  # seconds
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let the clock run from now on: what was between is no part of the window."""
         self._start = time.perf_counter()
 
     def waited(self, seconds: float) -> None:
@@ -82,13 +81,17 @@ class Monitor:
             for kept, now in zip(self._bad_batch, (step.logits, labels), strict=True):
                 torch.where(good_until_now, now, kept, out=kept)
 
-    def read(self, stop: bool) -> Window:
+    def bad_step(self) -> int | None:
+        """The first step of the window whose loss is not finite on some process, which all call it together."""
+        bad_step = int(self._world.min(self._bad_step.clone()))
+        return None if bad_step == _NEVER else bad_step
+
+    def read(self) -> Window:
         """Close the window: the only place where the host waits for the device. All processes call it together."""
         summed = self._world.sum(torch.stack([self._loss, *self._parts.values()]))
-        flags = torch.stack([self._bad_step, torch.full_like(self._bad_step, 0 if stop else 1)])
-        bad_step, going_on = self._world.min(flags).tolist()
+        bad_step = self.bad_step()
         loss, *parts = (summed / max(self._steps * self._world.size, 1)).tolist()
-        seconds = time.perf_counter() - self._start
+        seconds = self._seconds()
         images = self._steps * self._batch_size * self._world.size
         wait = self._waited / max(seconds, 1e-9)
         window = Window(
@@ -96,14 +99,38 @@ class Monitor:
             images,
             seconds,
             wait,
-            not going_on,
-            None if bad_step == _NEVER else bad_step,
+            bad_step,
             dict(zip(self._parts, parts, strict=True)),
         )
         for total in (self._loss, *self._parts.values()):
             total.zero_()
-        self.restart()
+        self._steps = 0
+        self._waited = self._before = 0.0
+        self.go_on()
         return window
+
+    def _seconds(self) -> float:
+        """How long the window is."""
+        return self._before + time.perf_counter() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of the window that is open, those of each process by themselves; all call it together."""
+        own = {"loss": self._loss.cpu(), "parts": {name: part.cpu() for name, part in self._parts.items()}}
+        return {
+            "sums": self._world.gather(own),
+            "steps": self._steps,
+            "seconds": self._seconds(),
+            "waited": self._waited,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the window of :meth:`state_dict`, or begin a new one where another number of processes made it."""
+        own = self._world.own(state["sums"])
+        if own is None:
+            return
+        self._loss.copy_(own["loss"])
+        self._parts = {name: part.to(self._loss.device) for name, part in own["parts"].items()}
+        self._steps, self._before, self._waited = state["steps"], state["seconds"], state["waited"]
 
     def bad_batch(self) -> tuple[Tensor, Tensor] | None:
         """Logits and labels [B, C] of this process's first bad step, or None where all its losses were finite."""

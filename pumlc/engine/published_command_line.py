@@ -15,6 +15,7 @@ from typing import NoReturn, Protocol
 from pumlc.engine import published_large_loss, published_pu_mlc
 from pumlc.engine.config import Config
 from pumlc.engine.presets import PRESETS, Preset
+from pumlc.engine.resuming import AUTO
 from pumlc.errors import InputError
 
 
@@ -46,8 +47,10 @@ def translate(arguments: Sequence[str]) -> tuple[str, Preset, list[str]]:
     """
     code = _code(arguments)
     published, own = _split(arguments, code)
-    if any(word.partition("=")[0] == "--resume" for word in own):
-        raise InputError("--resume takes all settings from the run. Leave the flags of the published code away.")
+    for word, after in itertools.pairwise([*own, ""]):
+        flag, _, value = word.partition("=")
+        if flag == "--resume" and AUTO not in (value, after):
+            raise InputError("--resume takes all settings from the run. Leave the flags of the published code away.")
     name, config = code.translate(_parser(code).parse_args(published))
     return name, PRESETS[name]._replace(config=config), own
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from pumlc.engine.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
 from pumlc.engine.cuda_graph import GraphedGradients
-from pumlc.engine.distributed import World, join, random_states, restore_random_state
+from pumlc.engine.distributed import World, join
 from pumlc.engine.divergence import diverged
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
-from pumlc.engine.interrupt import StopRequest
+from pumlc.engine.interrupt import StoppedError, StopRequest
 from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
 from pumlc.engine.memorisation import Memorisation
@@ -27,12 +27,15 @@ from pumlc.engine.metrics import Scores
 from pumlc.engine.monitor import Monitor, Speed, Window, speed
 from pumlc.engine.optimizer import build_optimizer
 from pumlc.engine.precision import choose_precision
-from pumlc.engine.published_evaluation import NAME
+from pumlc.engine.reporting import conclude, draw, introduce
+from pumlc.engine.resuming import decide
+from pumlc.engine.saved_state import collect, restore
+from pumlc.engine.saving import Saving
 from pumlc.engine.setup import build_method, build_model, build_schedule, load_data, train_loader, use_threads
 from pumlc.errors import InputError
 from pumlc.methods import Step
 
-FINISHED, INTERRUPTED = 0, 130  # exit statuses
+FINISHED = 0  # exit status
 
 
 def fit(config: Config, notes: Sequence[str] = ()) -> int:
@@ -42,19 +45,19 @@ def fit(config: Config, notes: Sequence[str] = ()) -> int:
         notes: on how the settings came about, for the log and the console.
 
     Returns:
-        0 for a finished run, 130 for one that was asked to stop and can be resumed.
+        0 for a finished run, 130 or 143 for one that was asked to stop, by Ctrl-C or SIGTERM, and can be resumed.
 
     Raises:
         InputError: something given cannot be used; nothing was written.
         DivergedError: a loss or a score is not finite.
     """
-    with join(config.device) as world:
+    with join(config.device, config.timeout_minutes) as world:
         return run_in(world, config, notes)
 
 
 def run_in(world: World, config: Config, notes: Sequence[str] = ()) -> int:
     """`fit` among these processes; nothing of the trainer is left when it returns, so that they can part."""
-    trainer = Trainer(config, world, notes)
+    trainer = Trainer(decide(config, world), world, notes)
     with trainer.request:
         return trainer.run()
 
@@ -80,7 +83,7 @@ class Trainer:
         self.model, self.warning, model_notes = build_model(config, self.data, world)
         self.notes = (*notes, *model_notes)
         self.loader = train_loader(config, self.data, world, threads, self.precision.images)
-        self.evaluator = Evaluator(config, self.data, world, threads, self.precision, self.console)
+        self.evaluator = Evaluator(config, self.data, world, threads, self.precision, self.console, self._asked_to_stop)
         self.steps_per_epoch = len(self.loader)
         self.last_step = config.epochs * self.steps_per_epoch
         if config.steps is not None:
@@ -100,9 +103,13 @@ class Trainer:
         torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
         self.step, self.stopped_early = 0, False
+        self.evaluated = True  # the weights of this step, or there is nothing to be seen of them yet
+        self.scores: dict[str, dict[str, Any]] = {}  # of the last evaluation, Scores by kind of weights
+        self.resumed_from: int | None = None  # step in the name of the checkpoint
         self.best: dict[str, Any] | None = None  # on the val split: mAP, epoch, weights ("model" or "ema")
+        self.saving = Saving(self.run_folder, config, world, self.kept_weights)
         if config.resume is not None:
-            self._restore()
+            self.notes += self._restore()
         world.on_main(self._prepare_folder)
         self.log = RunLog(self.run_folder if world.is_main else None)
 
@@ -110,36 +117,37 @@ class Trainer:
         """Train to the last step and evaluate; the exit status."""
         start = time.perf_counter()
         all_windows: list[Window] = []
-        self._introduce()
-        scores: dict[str, Scores] | None = None
-        while self.step < self.last_step:
-            epoch, first_step, epoch_start = self.step // self.steps_per_epoch, self.step, time.perf_counter()
-            windows = self._train_epoch(epoch)
-            all_windows += windows
-            stopping = windows[-1].stop and self.step < self.last_step
-            self._share_buffers()
-            self.data.pictures.share(self.world, self.log)
-            if stopping and self.step % self.steps_per_epoch:
-                self._save()
-                return self._stop()
-            if self.step % self.steps_per_epoch == 0:
-                self._end_epoch(epoch)
-            scores = self._evaluate_epoch()
-            self._stop_early(scores)
-            self._save()
-            eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
-            self.console.epoch(epoch + 1, self.config.epochs, windows, self.evaluator.selection_split, scores, eta)
-            if stopping:
-                return self._stop()
-        if scores is None:  # resumed after the last step
-            scores = self._evaluate_epoch()
-        self._finish(scores, speed(all_windows), time.perf_counter() - start)
+        introduce(self)
+        if self.resumed_from not in (None, self.step):
+            self.saving.renumber(self.step, self._save)
+        try:
+            while self.step < self.last_step or not self.evaluated:
+                first_step, epoch_start, windows = self.step, time.perf_counter(), []
+                within = self.step % self.steps_per_epoch > 0
+                if self.evaluated or (within and self.step < self.last_step):
+                    windows = self._train_epoch(self.step // self.steps_per_epoch)
+                    all_windows += windows
+                elif within:  # what was a checkpoint within an epoch is the last now
+                    self._share_buffers()
+                self._evaluate_or_save()
+                if windows:
+                    eta = (time.perf_counter() - epoch_start) * (self.last_step - self.step) / (self.step - first_step)
+                    self._epoch_line(windows, eta)
+                if self.step < self.last_step and self._asked_to_stop():
+                    raise StoppedError
+            self._finish(speed(all_windows), time.perf_counter() - start)
+        except StoppedError:
+            return self._stop()
         return FINISHED
 
     # Steps
 
     def _train_epoch(self, epoch: int) -> list[Window]:
-        """Train to the end of the epoch, the last step, or the stop request, whichever comes first."""
+        """Train to the end of the epoch or the last step, whichever comes first.
+
+        Raises:
+            StoppedError: the run was asked to stop within the epoch; it has saved itself.
+        """
         self.wrapped.train()
         start = self.step % self.steps_per_epoch
         end = min(self.step - start + self.steps_per_epoch, self.last_step)
@@ -149,21 +157,38 @@ class Trainer:
             contextlib.closing(self.loader.epoch(epoch, start)) as batches,
             self.console.bar(title, end - self.step + start, start) as bar,
         ):
-            self.monitor.restart()
-            while self.step < end and not (windows and windows[-1].stop):
+            self.monitor.go_on()
+            while self.step < end:
                 asked = time.perf_counter()
                 batch = next(batches)
                 self.monitor.waited(time.perf_counter() - asked)
                 lr = self.train_step(batch, epoch)
                 bar.update()
-                # Several GPUs agree on stopping where the host waits anyway: at a log line. On CPUs steps are long.
-                asking = self.world.size == 1 or self.world.device.type == "cpu"
-                stop = asking and self.world.any(self.request.received)
-                if self.step % self.config.log_every == 0 or self.step == end or stop:
+                at_line = self.step % self.config.log_every == 0 or self.step == end
+                if at_line:
                     windows.append(self._log_line(epoch, lr))
+                # Several GPUs agree where the host waits anyway: at a log line. On CPUs steps are long.
+                can_agree = at_line or self.world.size == 1 or self.world.device.type == "cpu"
+                stop, due = self._agreed() if can_agree else (False, False)
+                if self.step < end and (stop or due or self.saving.is_due_by_steps(self.step)):
+                    self._save()
+                    if stop:
+                        raise StoppedError
+                    self.monitor.go_on()
             if self.step % self.steps_per_epoch == 0:
                 next(batches, None)  # the end of the epoch, seen by the loader, lets it keep its pipeline
+        self._share_buffers()
+        self.data.pictures.share(self.world, self.log)
+        if self.step % self.steps_per_epoch == 0:
+            self._end_epoch(epoch)
         return windows
+
+    def _agreed(self) -> tuple[bool, bool]:
+        """Whether the run shall stop, and whether it is time for a checkpoint; all processes call it together."""
+        return self.world.any(self.request.received, self.saving.is_due_by_clock())
+
+    def _asked_to_stop(self) -> bool:
+        return self._agreed()[0]
 
     def train_step(self, batch: Any, epoch: int) -> float:
         """One optimiser step on a batch; nothing in it waits for the device. Returns the learning rate."""
@@ -180,6 +205,7 @@ class Trainer:
         if self.average is not None:
             self.average.update()
         self.step += 1
+        self.evaluated = False
         self.monitor.add(self.step, step, batch.labels)
         self.memorisation.add(batch.index, step.logits)
         return lr
@@ -201,11 +227,11 @@ class Trainer:
             self.memorisation.end_epoch(epoch)
             self.log.event("memorisation", step=self.step, **self.memorisation.history[-1])
 
-    def _stop_early(self, scores: dict[str, Scores]) -> None:
+    def _stop_early(self) -> None:
         """Make this step the last where the val split says so."""
         if self.config.early_stop is None:
             return
-        best, now = self.best["mAP"], max(each.mean_ap for each in scores.values())
+        best, now = self.best["mAP"], max(each["mean_ap"] for each in self.scores.values())
         if best - now > self.config.early_stop and self.step < self.last_step:
             self.stopped_early, self.last_step = True, self.step
             self.log.event("early_stop", step=self.step, epoch=self.epoch_of_last_step, best=best, mAP=now)
@@ -220,10 +246,8 @@ class Trainer:
             self.world.mean(self.average.buffers())
 
     def _log_line(self, epoch: int, lr: float) -> Window:
-        window = self.monitor.read(self.request.received)
-        if window.bad_step is not None:
-            self.log.event("diverged", step=window.bad_step)
-            raise diverged(window.bad_step, self.monitor, self.method, self.class_names, self.world, self.run_folder)
+        window = self.monitor.read()
+        self._end_if_diverged(window.bad_step)
         self.log.event(
             "train",
             epoch=epoch + 1,
@@ -236,6 +260,15 @@ class Trainer:
         )
         return window
 
+    def _end_if_diverged(self, bad_step: int | None) -> None:
+        if bad_step is not None:
+            self.log.event("diverged", step=bad_step)
+            raise diverged(bad_step, self.monitor, self.method, self.class_names, self.world, self.run_folder)
+
+    def _epoch_line(self, windows: Sequence[Window], eta: float) -> None:
+        split, scores = self.evaluator.selection_split, self._last_scores()
+        self.console.epoch(self.epoch_of_last_step, self.config.epochs, windows, split, scores, eta)
+
     # Evaluation
 
     @property
@@ -247,23 +280,40 @@ class Trainer:
     def final_weights(self) -> str:
         return "model" if self.average is None else "ema"
 
+    def _evaluate_or_save(self) -> None:
+        """Evaluate and save what the run is now, or only save it if it shall stop, which it raises StoppedError for."""
+        if self._agreed()[1]:
+            self._save()  # an evaluation may take long
+        log_size = self.log.sync()
+        try:
+            scores = self._evaluate_epoch()
+        except StoppedError:
+            self._save(log_size)
+            raise
+        self.scores, self.evaluated = {kind: dataclasses.asdict(each) for kind, each in scores.items()}, True
+        self._stop_early()
+        self._save()
+
     def _evaluate_epoch(self) -> dict[str, Scores]:
         """Evaluate, and keep the weights: the best on val, or the last ones where nothing may be selected on."""
         split, epoch = self.evaluator.selection_split, self.epoch_of_last_step
-        if split is None:
-            self.kept_weights.save(self.final_weights, epoch)
-            return {}
-        scores = self._evaluate(split, epoch)
+        if split is None and self._asked_to_stop():
+            raise StoppedError
+        scores = {} if split is None else self._evaluate(split, epoch)
         if split != "val":
-            self.kept_weights.save(self.final_weights, epoch)
+            self.kept_weights.save(self.final_weights, epoch, self.step)
             return scores
         if self.evaluator.maxima is not None:
             self._evaluate("test", epoch)
         kind = max(scores, key=lambda kind: scores[kind].mean_ap)
         if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
             self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
-            self.kept_weights.save(kind, epoch)
+            self.kept_weights.save(kind, epoch, self.step)
         return scores
+
+    def _last_scores(self) -> dict[str, Scores]:
+        """Those of the last evaluation, by kind of weights."""
+        return {kind: Scores(**each) for kind, each in self.scores.items()}
 
     def _evaluate(self, split: str, epoch: int, *, best: bool = False) -> dict[str, Scores]:
         """Scores by kind of weights, "model" and "ema"; ``best``: the model holds the best weights, read back."""
@@ -280,85 +330,37 @@ class Trainer:
         else:
             write_environment(self.run_folder)
 
-    def _save(self) -> None:
-        state = {
-            "step": self.step,
-            "stopped_early": self.stopped_early,
-            "steps_per_epoch": self.steps_per_epoch,
-            "class_names": list(self.class_names),
-            "best": self.best,
-            "maxima": self.evaluator.maxima and self.evaluator.maxima.values,
-            "model": self.model.state_dict(),
-            "average": self.average and self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "method": self.method.state_dict(),
-            "memorisation": self.memorisation.state_dict(),
-            "random": random_states(self.world),
-        }
-        folder = self.run_folder / "checkpoints"
-        path = self.world.on_main(lambda: save_checkpoint(folder, self.step, state))
-        self.log.event("checkpoint", step=self.step, path=str(path))
+    def _save(self, log_size: int | None = None) -> None:
+        """Write a checkpoint of this step; ``log_size`` as for :meth:`Saving.save`."""
+        self._end_if_diverged(self.monitor.bad_step())
+        self.saving.save(self.step, collect(self), self.log, log_size)
 
-    def _restore(self) -> None:
-        path, state = load_checkpoint(self.run_folder / "checkpoints")
-        check_fits(state, self.run_folder, self.class_names, self.steps_per_epoch)
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"The checkpoint {path} does not fit the model: {error}") from error
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.precision.scaler.load_state_dict(state["scaler"])
-        self.method.load_state_dict(state["method"])
-        self.memorisation.load_state_dict(state["memorisation"])
-        self.step, self.best, self.stopped_early = state["step"], state["best"], state["stopped_early"]
+    def _restore(self) -> tuple[str, ...]:
+        """Go back to the newest whole checkpoint; what a person should know about it."""
+        found, state = self.saving.newest()
+        notes = restore(self, state, found.path)
+        self.resumed_from = state["step"]
         if self.stopped_early:
             self.last_step = self.step
-        if self.evaluator.maxima is not None:
-            self.evaluator.maxima.values = state["maxima"]
-        restore_random_state(self.world, state["random"])
+        return (*notes, *self.saving.go_back(found, state))
 
     # Beginning and end
 
-    def _introduce(self) -> None:
-        processes = f"{self.world.size} processes, " if self.world.size > 1 else ""
-        about = "\n".join((self.data.summary(), self.model.summary(), *self.notes))
-        self.console.say(
-            f"{about}\n"
-            f"on: {processes}{self.world.device.type}, {self.precision.name}, {torch.get_num_threads()} threads; "
-            f"{self.steps_per_epoch} steps of {self.config.batch_size * self.world.size} images per epoch"
-        )
-        self.console.say(self.warning)
-        self.console.say(self.config.resume and f"resumed after step {self.step} of {self.last_step}")
-        self.log.event(
-            "resume" if self.config.resume else "start",
-            step=self.step,
-            last_step=self.last_step,
-            steps_per_epoch=self.steps_per_epoch,
-            images=len(self.data.splits.train),
-            classes=len(self.class_names),
-            method=self.config.method,
-            head=self.config.head,
-            notes=self.notes,
-            local_global_convolutions=len(self.model.conversion.wrapped),
-            processes=self.world.size,
-            device=str(self.world.device),
-            precision=self.precision.name,
-            warning=self.warning,
-        )
-
     def _stop(self) -> int:
-        self.log.event("interrupted", step=self.step)
-        self._report()
+        """Say that the run stopped; the exit status."""
+        statuses = [
+            status for received, status in self.world.gather((self.request.received, self.request.status)) if received
+        ]
+        status = min(statuses)  # a person at the keyboard before a scheduler
+        self.log.event("interrupted", step=self.step, status=status)
+        draw(self)
         self.console.stopped(self.run_folder)
-        return INTERRUPTED
+        return status
 
-    def _finish(self, last: dict[str, Scores], pace: Speed, seconds: float) -> None:
+    def _finish(self, pace: Speed, seconds: float) -> None:
         """Report on the test split where there is one: with the best weights on val, and with the last ones."""
         split, kind = self.evaluator.selection_split, self.final_weights
-        last_scores = chosen = last.get(self.final_weights)
+        last_scores = chosen = self._last_scores().get(self.final_weights)
         if split == "val":
             kind = f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
             if "test" in self.evaluator:
@@ -366,35 +368,4 @@ class Trainer:
                 last_scores = self._evaluate(split, self.epoch_of_last_step)[self.final_weights]
             self.kept_weights.load()
             chosen = self._evaluate(split, self.best["epoch"], best=True)["model"]
-        maxima = self.evaluator.maxima
-        self.log.event(
-            "end",
-            split=split,
-            weights=kind,
-            mAP=chosen and chosen.mean_ap,
-            mAP_last=last_scores and last_scores.mean_ap,
-            CF1=chosen and chosen.cf1,
-            OF1=chosen and chosen.of1,
-            **(chosen.of_images if chosen else {}),
-            classes_without_positives=chosen and chosen.left_out,
-            bad_pictures=self.data.pictures.counts(),
-            best_on_val=self.best,
-            images_per_second=round(pace.images_per_second, 2),
-            data_wait=round(pace.wait, 4),
-            seconds=round(seconds, 2),
-            step=self.step,
-            **({} if maxima is None else {NAME: maxima.values}),
-        )
-        self.log.close()
-        self.console.finished(split, kind, chosen, last_scores, pace, seconds, self.warning)
-        if maxima is not None:
-            self.console.say(maxima.summary())
-        self._report()
-        self.console.next_steps(self.run_folder, self.evaluator.example)
-
-    def _report(self) -> None:
-        """Draw what there is to be seen, and say what could not be."""
-        self.console.say(self.data.pictures.summary())
-        if self.world.is_main and self.memorisation.history:
-            title = f"{self.config.method} on {self.data.splits.train.name}"
-            self.console.say(self.memorisation.draw(self.run_folder, title))
+        conclude(self, split, kind, chosen, last_scores, pace, seconds)

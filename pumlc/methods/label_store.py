@@ -111,8 +111,10 @@ class LabelStore:
             parts = [own] * dist.get_world_size(self.group)
             dist.all_gather_object(parts, own, group=self.group)
         joined = Edits.joined(parts)
-        order = (joined.image * self.labels.shape[1] + joined.label).argsort()
-        return Edits(*(column[order] for column in joined))
+        entry, order = (joined.image * self.labels.shape[1] + joined.label).sort(stable=True)
+        # an image is seen twice in an epoch that another number of processes goes on with
+        first = entry.diff(prepend=entry.new_tensor([-1])) != 0
+        return Edits(*(column[order][first] for column in joined))
 
     def _apply(self, edits: Edits) -> None:
         self.labels[edits.image.to(self.labels.device), edits.label.to(self.labels.device)] = 1

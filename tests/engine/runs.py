@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from pumlc.engine.config import Config
+from pumlc.engine.log import read_events
 from pumlc.engine.presets import PRESETS
 
 
@@ -29,5 +29,4 @@ def tiny_run(data: Path, out: Path) -> Config:
 
 def events(config: Config, name: str) -> list[dict]:
     """The events of this name in the log of a run, first to last."""
-    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == name]
+    return [event for event in read_events(Path(config.out)) if event["event"] == name]

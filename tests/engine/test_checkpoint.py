@@ -7,7 +7,7 @@ import errno
 import pytest
 import torch
 
-from pumlc.engine import checkpoint
+from pumlc.engine import checkpoint, whole_files
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata, read_tensors
 
@@ -50,8 +50,8 @@ def test_full_disk(tmp_path, monkeypatch, save):
 def test_full_disk_as_torch_meets_it(buffering):
     with pytest.raises((OSError, RuntimeError)) as caught:  # noqa: PT012
         file = open("/dev/full", "wb", buffering=buffering)  # noqa: SIM115
-        torch.save({"value": torch.zeros(100_000)}, file)
-    assert checkpoint.disk_error(caught.value).errno == errno.ENOSPC
+        torch.save({"value": torch.zeros(100_000)}, checkpoint._Sealed(file))
+    assert whole_files.disk_error(caught.value).errno == errno.ENOSPC
 
 
 def test_other_errors_leave_no_file_either(tmp_path):
@@ -60,16 +60,59 @@ def test_other_errors_leave_no_file_either(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_atomically(tmp_path / "a", fail)
+        whole_files.write_atomically(tmp_path / "a", fail)
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("size", [0, 100, 2000])
+def test_keeps_as_many_as_asked(tmp_path):
+    for step in range(1, 6):
+        checkpoint.save_checkpoint(tmp_path, step, {"step": step}, keep=3)
+    assert [checkpoint.step_of(path) for path in checkpoint.checkpoints(tmp_path)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("size", [0, 1, 72, 73, 100, 2000, -1])
 def test_truncated(tmp_path, size):
     path = checkpoint.save_checkpoint(tmp_path, 7, {"value": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(InputError, match=r"step-00000007\.pt is truncated or damaged.*start anew"):
+    with pytest.raises(InputError, match=r"step-00000007\.pt is truncated or damaged.*the only one.*start anew"):
         checkpoint.load_checkpoint(tmp_path)
+
+
+def test_every_flipped_byte_is_seen(tmp_path):
+    path = checkpoint.save_checkpoint(tmp_path, 7, {"value": torch.arange(20.0)})
+    whole = path.read_bytes()
+    assert checkpoint.damage(path) is None
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert "damaged" in checkpoint.damage(path), place
+
+
+def test_the_newest_whole_one_is_taken(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save_checkpoint(tmp_path, step, {"step": step}, keep=3)
+    second, third = checkpoint.checkpoints(tmp_path)[1:]
+    third.write_bytes(third.read_bytes()[:-1])
+    whole = second.read_bytes()
+    second.write_bytes(whole[:50] + bytes(1) + whole[51:])
+    newest = checkpoint.newest_whole(tmp_path)
+    assert newest.path.name == "step-00000001.pt"
+    assert list(newest.damaged) == [third, second]
+    assert "no checksum at its end" in newest.damaged[third]
+    assert "its checksum is not that of its content" in newest.damaged[second]
+    assert checkpoint.load_checkpoint(tmp_path)[1]["step"] == 1
+    checkpoint.set_aside(list(newest.damaged))
+    assert names(tmp_path) == ["step-00000001.pt", "step-00000002.pt.damaged", "step-00000003.pt.damaged"]
+
+
+def test_nothing_in_a_checkpoint_runs_code(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (tmp_path.joinpath("hit").touch, ())
+
+    checkpoint.save_checkpoint(tmp_path, 1, {"value": Attack()})
+    with pytest.raises(InputError, match=r"step-00000001\.pt is truncated or damaged and cannot be read"):
+        checkpoint.load_checkpoint(tmp_path)
+    assert not (tmp_path / "hit").exists()
 
 
 def test_nothing_to_resume(tmp_path):

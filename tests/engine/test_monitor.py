@@ -23,12 +23,12 @@ def test_window():
     for number, loss in enumerate((1.0, 2.0, 6.0), 1):
         monitor.add(number, step(loss), LABELS)
     monitor.waited(0.25)
-    window = monitor.read(stop=False)
-    assert (window.loss, window.images, window.stop, window.bad_step) == (3.0, 24, False, None)
+    window = monitor.read()
+    assert (window.loss, window.images, window.bad_step) == (3.0, 24, None)
     assert window.wait == pytest.approx(0.25 / window.seconds)
     monitor.add(4, step(5.0), LABELS)
-    window = monitor.read(stop=True)
-    assert (window.loss, window.images, window.stop) == (5.0, 8, True)
+    window = monitor.read()
+    assert (window.loss, window.images) == (5.0, 8)
     assert monitor.bad_batch() is None
 
 
@@ -37,10 +37,10 @@ def test_parts_of_the_loss():
     for number, (first, second) in enumerate(((1.0, 4.0), (3.0, 0.0)), 1):
         parts = {"pu": torch.tensor(first), "mixup": torch.tensor(second)}
         monitor.add(number, Step(torch.tensor(first + second), torch.zeros(1, 2), parts), LABELS)
-    window = monitor.read(stop=False)
+    window = monitor.read()
     assert (window.loss, window.parts) == (4.0, {"pu": 2.0, "mixup": 2.0})
     monitor.add(3, Step(torch.tensor(5.0), torch.zeros(1, 2), {"pu": torch.tensor(5.0)}), LABELS)
-    assert monitor.read(stop=False).parts == {"pu": 5.0, "mixup": 0.0}
+    assert monitor.read().parts == {"pu": 5.0, "mixup": 0.0}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -50,7 +50,7 @@ def test_first_bad_batch_is_kept(bad):
     monitor.add(2, Step(torch.tensor(bad), torch.tensor([[7.0, 8.0]])), LABELS + 1)
     monitor.add(3, step(math.nan), LABELS)
     monitor.add(4, step(1.0), LABELS)
-    assert monitor.read(stop=False).bad_step == 2
+    assert monitor.read().bad_step == 2
     logits, labels = monitor.bad_batch()
     assert logits.tolist() == [[7.0, 8.0]]
     assert torch.equal(labels, LABELS + 1)
@@ -58,7 +58,7 @@ def test_first_bad_batch_is_kept(bad):
 
 def test_speed_of_several_windows():
     def window(images, seconds, wait):
-        return Window(0.0, images, seconds, wait, stop=False, bad_step=None, parts={})
+        return Window(0.0, images, seconds, wait, bad_step=None, parts={})
 
     assert speed([window(30, 1.0, 0.5), window(30, 3.0, 0.1)]) == pytest.approx((15.0, 0.2))
     assert speed([]) == (0.0, 0.0)

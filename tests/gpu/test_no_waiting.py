@@ -76,7 +76,7 @@ def test_a_step_waits_for_nothing(trainer, device):
         for _ in range(STEPS):
             trainer.train_step(batch, 0)
     assert trainer.step == WARM_UP + STEPS
-    assert math.isfinite(trainer.monitor.read(False).loss)
+    assert math.isfinite(trainer.monitor.read().loss)
 
 
 def test_neither_does_the_next_batch(trainer, device):

@@ -51,3 +51,11 @@ def test_a_copy_goes_on_from_the_middle_of_an_epoch(store, tmp_path):
         assert each.commit() == 2
     assert torch.equal(store.labels, fresh.labels)
     assert all(map(torch.equal, store.edits, fresh.edits))
+
+
+def test_what_is_proposed_twice_changes_once(store):
+    for logit in (2.0, 3.0):
+        propose(store, [(3, 1), (0, 2)], epoch=1, logit=logit)
+    assert store.commit() == 2
+    assert [column.tolist() for column in store.edits[:2]] == [[0, 3], [2, 1]]
+    torch.testing.assert_close(store.edits.probability, torch.tensor([2.0, 2.0]).sigmoid())

@@ -1,0 +1,65 @@
+"""Which process is missing, once the others have waited for it in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import torch.distributed as dist
+
+from pumlc.engine import LostProcessError
+
+PATIENCE = 5.0  # seconds between the first process that gives up and the last one
+_LOOK_AGAIN = 0.1
+
+
+@contextlib.contextmanager
+def roll_call(store: dist.Store, rank: int, size: int, patience: float = PATIENCE) -> Iterator[None]:
+    """Within the block, an exchange between processes that fails ends in an error that names those that are missing.
+
+    Processes that wait for the same one give up at about the same time, and say so in the store; one that ends by an
+    error of its own says so too. Who is silent hangs or is dead.
+
+    Raises:
+        LostProcessError: in place of the error of the exchange.
+    """
+    try:
+        yield
+    except BaseException as error:
+        lost = type(error) is RuntimeError or isinstance(error, dist.DistError)
+        with contextlib.suppress(Exception):  # the store went with the process that holds it
+            store.set(f"gave up/{rank}", "lost" if lost else "error")
+        if not lost or not _is_of_exchange(error):
+            raise
+        raise LostProcessError(_explain(store, rank, size, patience)) from error
+
+
+def _is_of_exchange(error: BaseException) -> bool:
+    """gloo's errors are plain RuntimeErrors."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection"))
+
+
+def _explain(store: dist.Store, rank: int, size: int, patience: float) -> str:
+    others = set(range(size)) - {rank}
+    deadline = time.monotonic() + patience
+    try:
+        while time.monotonic() < deadline and not all(store.check([f"gave up/{other}"]) for other in others):
+            time.sleep(_LOOK_AGAIN)
+        silent = [other for other in sorted(others) if not store.check([f"gave up/{other}"])]
+        failed = [other for other in sorted(others - set(silent)) if store.get(f"gave up/{other}") == b"error"]
+    except Exception:  # torch has several
+        return "the process that the others meet at is gone. Its own message says why, if it had time for one."
+    if failed:
+        return f"process {_list(failed)} of {size} ended with an error: see its message."
+    if silent:
+        return (
+            f"process {_list(silent)} of {size} does not answer: it hangs or was killed. Go on from the last "
+            "checkpoint with --resume; a process that is only slow wants a higher --timeout-minutes."
+        )
+    return "the connection between the processes broke, and all of them noticed. Go on with --resume."
+
+
+def _list(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))
