@@ -15,7 +15,9 @@ from pumlc.engine.presets import DEFAULT_PRESET, PRESETS, RECIPES, Preset
 from pumlc.errors import InputError, require
 
 # What a resumed run may change: where and how fast it runs, and how far, but nothing that its steps depend on.
-FREE_ON_RESUME = frozenset({"data", "device", "cuda_graph", "threads", "steps", "log_every", "out", "resume"})
+FREE_ON_RESUME = frozenset(
+    {"data", "max_bad_share", "device", "cuda_graph", "threads", "steps", "log_every", "out", "resume"}
+)
 
 
 def parse(arguments: Sequence[str]) -> Config:
