@@ -127,10 +127,13 @@ def test_two_processes_train_like_one(head, train, picture_table, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_path):
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_damaged_pictures_are_named_and_too_many_end_all_processes(share, picture_table, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(picture_table, data)
-    (data / "train_3.jpg").write_bytes(b"\xff\xd8 not a picture")
+    bad = [data / name for name in ("train_3.jpg", "train_4.jpg", "test_1.jpg")]
+    for path in bad:
+        path.write_bytes(b"\xff\xd8 not a picture")
     arguments = [
         *TORCHRUN,
         ROOT / "train.py",
@@ -139,6 +142,10 @@ def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_pa
         data,
         "--batch-size",
         4,
+        "--epochs",
+        2,
+        "--max-bad-share",
+        share,
         "--out",
         tmp_path / "run",
         *TINY,
@@ -151,8 +158,16 @@ def test_a_damaged_picture_ends_all_processes_and_is_named(picture_table, tmp_pa
         text=True,
         timeout=120,
     )
-    assert done.returncode != 0
-    assert f"error: {data / 'train_3.jpg'} cannot be decoded" in done.stderr
+    if share < 1 / 26:
+        assert done.returncode != 0
+        assert "of 26 train images cannot be used" in done.stderr
+        assert any(f"  {path} is" in done.stderr for path in bad)
+    else:
+        assert done.returncode == 0, done.stderr[-2000:]
+        log = read_log(tmp_path / "run")
+        assert sorted(event["file"] for event in log if event["event"] == "bad_picture") == sorted(map(str, bad))
+        assert log[-1]["bad_pictures"] == {"train": 2, "val": 0, "test": 1}
+        assert [done.stdout.count(f"left out from now on: {path}") for path in bad] == [1, 1, 1]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ AUTO = "auto"
 FREE_ON_RESUME = frozenset(
     {
         "data",
+        "max_bad_share",
         "device",
         "cuda_graph",
         "threads",

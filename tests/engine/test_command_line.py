@@ -124,7 +124,7 @@ def run(tmp_path):
 
 
 def test_resume_takes_the_settings_of_the_run(run):
-    config = parse(["--resume", run, "--steps", "9", "--device", "cpu"])
+    config = parse(["--resume", run, "--steps", "9", "--device", "cpu", "--max-bad-share", "0.1"])
     assert (config.data, config.batch_size, config.steps, config.device) == ("x", 35, 9, "cpu")
     assert (config.resume, config.out) == (run, run)
     assert parse(["--resume", run, "--steps", "None"]).steps is None

@@ -19,7 +19,7 @@ from pumlc.errors import InputError
 from tests.fuzz.label_files import LABELS, LAYOUTS
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PUMLC_FUZZ_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("PUMLC_FUZZ_EXAMPLES", "25")),
     deadline=None,
     derandomize=True,
     database=None,
