@@ -333,6 +333,7 @@ class Trainer:
     def _save(self, log_size: int | None = None) -> None:
         """Write a checkpoint of this step; ``log_size`` as for :meth:`Saving.save`."""
         self._end_if_diverged(self.monitor.bad_step())
+        self.data.pictures.share(self.world, self.log)
         self.saving.save(self.step, collect(self), self.log, log_size)
 
     def _restore(self) -> tuple[str, ...]:
