@@ -33,7 +33,7 @@ SANITIZED = {
     "initcheck": ("tests/gpu/test_same_bits.py", _CASES),
 }
 """Test file and cases for each tool of compute-sanitizer."""
-SANITIZER_SECONDS = {"memcheck": 30, "racecheck": 30, "initcheck": 40}
+SANITIZER_SECONDS = {"memcheck": 30, "racecheck": 30, "initcheck": 47}
 SANITIZER_EXCUSES = ("Device not supported", "device is not supported")
 # torch's allocator hands out parts of large blocks: a write past the end of a tensor, or a read of an element that
 # nothing wrote, is not seen in them
