@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import pumlc
 from pumlc.errors import InputError
+from pumlc.methods.sharing import gather_values
 
 T = TypeVar("T")
 
@@ -65,11 +66,7 @@ class World:
 
     def gather(self, value: T) -> list[T]:
         """A small picklable value of every process, by rank."""
-        if self.size == 1:
-            return [value]
-        values: list[T] = [value] * self.size
-        dist.all_gather_object(values, value)
-        return values
+        return gather_values(value, self.group)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite each tensor by that of the first process."""
