@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_files
+from pumlc.data.dataset import Dataset, check_files, open_csv
 from pumlc.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -75,16 +75,8 @@ class _Table:
 
     @classmethod
     def read(cls, path: Path) -> _Table:
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                reader = csv.reader(file, strict=True)
-                return cls._parse(path, reader)
-        except FileNotFoundError as error:
-            raise InputError(f"The table {path} does not exist.") from error
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: not a CSV file: {error}.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The table {path} cannot be read: {error}.") from error
+        with open_csv(path, strict=True) as reader:
+            return cls._parse(path, reader)
 
     @classmethod
     def _parse(cls, path: Path, reader: csv.reader) -> _Table:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,21 @@ def class_names_or_numbers(source: Path, count: int) -> tuple[tuple[str, ...], t
     if len(names) != count:
         raise InputError(f"{source} has {len(names)} names; {count} were wanted, one per line.")
     return names, ()
+
+
+@contextlib.contextmanager
+def open_csv(path: str | os.PathLike, **options: object) -> Iterator[Any]:
+    """A ``csv.reader`` of a file, with its options; what is wrong with the file becomes an InputError."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, **options)
+            yield reader
+    except FileNotFoundError as error:
+        raise InputError(f"The table {path} does not exist.") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not a CSV file: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The table {path} cannot be read: {error}.") from error
 
 
 def read_json(path: Path) -> Any:

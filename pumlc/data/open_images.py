@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from array import array
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_folder
+from pumlc.data.dataset import Dataset, check_folder, open_csv
 from pumlc.errors import InputError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -172,22 +171,12 @@ def _distinct_names(descriptions: dict[str, str]) -> list[str]:
 
 def _lines(path: Path, header: list[str], needed: bool = True) -> Iterator[tuple[int, list[str]]]:
     """The number and the fields of each line below the header, one at a time; raises InputError."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for fields in reader:
-                if not fields or (reader.line_num == 1 and fields == header):
-                    continue
-                if needed and reader.line_num == 1:
-                    raise InputError(f"{path} begins with {','.join(fields)!r}; {','.join(header)!r} was wanted.")
-                if len(fields) != len(header):
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: {len(fields)} fields; {len(header)} were wanted."
-                    )
-                yield reader.line_num, fields
-    except FileNotFoundError as error:
-        raise InputError(f"The table {path} does not exist.") from error
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not a CSV file: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The table {path} cannot be read: {error}.") from error
+    with open_csv(path) as reader:
+        for fields in reader:
+            if not fields or (reader.line_num == 1 and fields == header):
+                continue
+            if needed and reader.line_num == 1:
+                raise InputError(f"{path} begins with {','.join(fields)!r}; {','.join(header)!r} was wanted.")
+            if len(fields) != len(header):
+                raise InputError(f"{path}, line {reader.line_num}: {len(fields)} fields; {len(header)} were wanted.")
+            yield reader.line_num, fields

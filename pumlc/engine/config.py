@@ -107,7 +107,7 @@ class Config:
     detach_target: bool = False
     """Hold the target of the mixup regulariser constant instead of training it too, as published."""
     delta_rel: float = 0.2
-    """ll-r, ll-ct, ll-cp: percent of all labels; the largest losses that are set aside grow by so much per epoch."""
+    """ll-r, ll-ct: percent of all labels by which the large losses grow per epoch; ll-cp: that are large in each."""
     mile_k1: int = 2000
     """mile: steps on the given labels, at the beginning of each generation."""
     mile_k2: int = 2000

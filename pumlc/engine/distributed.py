@@ -20,6 +20,7 @@ import pumlc
 from pumlc.engine.meeting import meet
 from pumlc.engine.roll_call import roll_call
 from pumlc.errors import InputError
+from pumlc.methods.sharing import gather_values
 
 T = TypeVar("T")
 SHORTEST_MEETING = 60.0  # seconds that processes have to start in
@@ -70,11 +71,7 @@ class World:
 
     def gather(self, value: T) -> list[T]:
         """A small picklable value of every process, by rank."""
-        if self.size == 1:
-            return [value]
-        values: list[T] = [value] * self.size
-        dist.all_gather_object(values, value)
-        return values
+        return gather_values(value, self.group)
 
     def own(self, gathered: Sequence[T]) -> T | None:
         """This process's part of what :meth:`gather` gave; None where another number of processes gathered it."""

@@ -5,6 +5,7 @@ A method owns what it needs beyond the model and may edit the labels of a batch 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +29,7 @@ class Step(NamedTuple):
     """What the loss is made of where that is more than one thing: detached scalars, before they are weighted."""
 
 
-class Method:
+class Method(ABC):
     """One way to train from incomplete or noisy labels.
 
     Subclasses give :meth:`__call__`, and the others where they keep something from one step to the next.
@@ -37,9 +38,9 @@ class Method:
     is_repeatable: bool = True
     """Each step does the same on the device, whatever the epoch, and nothing on the host: a CUDA graph can hold it."""
 
+    @abstractmethod
     def __call__(self, model: nn.Module, batch: LabelledImages, epoch: int) -> Step:
         """The loss of one step; ``epoch`` counts from 0. Must not wait for the device."""
-        raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser of what trains beside the model; ``lr_factor`` multiplies the learning rate."""
@@ -57,7 +58,7 @@ class Method:
         """What a run needs to go on, beside model and optimiser; the same on every process, which all call it."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - by default nothing is kept
         """Go on from :meth:`state_dict`, which another number of processes may have made."""
 
     def explain(self, logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> str:

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pumlc.methods.sharing import gather_values, is_first
+
 _NOT_CHOSEN = -1.0  # no probability
 
 
@@ -98,19 +100,14 @@ class LabelStore:
         self.edits = Edits(**state["edits"])
         self._apply(self.edits)
         # by the first process alone: the processes put their proposals together
-        is_first = self.group is None or dist.get_rank(self.group) == 0
-        self._proposed = [Edits(**state["proposed"])] if is_first else []
+        self._proposed = [Edits(**state["proposed"])] if is_first(self.group) else []
 
     def _all_proposed(self) -> Edits:
         """Of all processes, sorted, so that their number does not show."""
         self._proposed += [transfer.edits() for transfer in self._transfers]
         self._transfers = []
         own = Edits.joined([Edits.none(), *self._proposed])
-        parts = [own]
-        if self.group is not None:
-            parts = [own] * dist.get_world_size(self.group)
-            dist.all_gather_object(parts, own, group=self.group)
-        joined = Edits.joined(parts)
+        joined = Edits.joined(gather_values(own, self.group))
         entry, order = (joined.image * self.labels.shape[1] + joined.label).sort(stable=True)
         # an image is seen twice in an epoch that another number of processes goes on with
         first = entry.diff(prepend=entry.new_tensor([-1])) != 0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pumlc.methods import LabelledImages, Method, Step
 from pumlc.methods.label_store import LabelStore
-from pumlc.methods.sharing import for_averaging, gather
+from pumlc.methods.sharing import for_averaging, gather, gather_values, is_first
 from pumlc.ops import large_loss
 
 
@@ -91,15 +91,9 @@ class LargeLoss(Method):
         return {"changed": self._changed_by_all(), "store": self.store and self.store.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        is_first = self.group is None or dist.get_rank(self.group) == 0
-        self._changed = state["changed"] if is_first else 0
+        self._changed = state["changed"] if is_first(self.group) else 0
         if self.store is not None:
             self.store.load_state_dict(state["store"])
 
     def _changed_by_all(self) -> int:
-        own = int(self._changed)
-        counts = [own]
-        if self.group is not None:
-            counts = [own] * dist.get_world_size(self.group)
-            dist.all_gather_object(counts, own, group=self.group)
-        return sum(counts)
+        return sum(gather_values(int(self._changed), self.group))

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pumlc.methods import LabelledImages, Method, Step
+from pumlc.methods.sharing import gather_values, is_first
 from pumlc.ops import elementwise_loss
 
 
@@ -133,15 +134,9 @@ class MILe(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration = state["iteration"]
         self.teacher, self._teacher_state = None, state["teacher"]
-        is_first = self.group is None or dist.get_rank(self.group) == 0
-        self._positives, self._images = state["counts"] if is_first else (0, 0)
+        self._positives, self._images = state["counts"] if is_first(self.group) else (0, 0)
 
     def _counts_of_all(self) -> tuple[int, int]:
         """The teacher's positives in this epoch and the images that they are of, over all processes."""
-        own = (int(self._positives), self._images)
-        counts = [own]
-        if self.group is not None:
-            counts = [own] * dist.get_world_size(self.group)
-            dist.all_gather_object(counts, own, group=self.group)
-        positives, images = zip(*counts, strict=True)
+        positives, images = zip(*gather_values((int(self._positives), self._images), self.group), strict=True)
         return sum(positives), sum(images)

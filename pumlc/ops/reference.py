@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, logsigmoid
 
+from pumlc.ops.reference_losses import cross_entropy
+
 EPSILON = 1e-10
 
 
@@ -117,7 +119,7 @@ def large_loss(logits: Tensor, labels: Tensor, k: int, mode: str) -> tuple[Tenso
         threshold = lowest.flatten().topk(min(k, logits.numel()), sorted=False).values.min()
         corrected = unobserved & (logits >= threshold)
     target = (labels > 0) | corrected if mode == "correct" else labels > 0
-    loss = -logsigmoid(torch.where(target, logits, -logits))
+    loss = cross_entropy(logits, target)
     if mode == "reject":
         loss = torch.where(corrected, 0.0, loss)
     return loss.mean(), corrected

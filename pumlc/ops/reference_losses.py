@@ -33,21 +33,22 @@ def loss_terms(logits: Tensor, labels: Tensor, kind: str, **parameters: float) -
 # logsigmoid(z) and log(1 - p) is logsigmoid(-z), for the one rounds to 0 and the other to 1 in a small dtype.
 
 
-def _cross_entropy(z: Tensor, positive: Tensor) -> Tensor:
+def cross_entropy(z: Tensor, positive: Tensor) -> Tensor:
+    """-log p where positive, else -log(1 - p); z [B, C], positive [B, C] bool -> [B, C]."""
     return -logsigmoid(torch.where(positive, z, -z))
 
 
 def _ignore(z: Tensor, positive: Tensor, unobserved: Tensor) -> Tensor:
-    return torch.where(unobserved, 0.0, _cross_entropy(z, positive))
+    return torch.where(unobserved, 0.0, cross_entropy(z, positive))
 
 
 def _weak(z: Tensor, positive: Tensor, unobserved: Tensor) -> Tensor:
-    entropy = _cross_entropy(z, positive)
+    entropy = cross_entropy(z, positive)
     return torch.where(unobserved, entropy / (z.shape[1] - 1), entropy)
 
 
 def _smoothed(z: Tensor, positive: Tensor, unobserved: Tensor, smoothing: float) -> Tensor:
-    return (1 - smoothing) * _cross_entropy(z, positive) + smoothing * _cross_entropy(z, ~positive)
+    return (1 - smoothing) * cross_entropy(z, positive) + smoothing * cross_entropy(z, ~positive)
 
 
 def _focal(z: Tensor, positive: Tensor, gamma: float) -> Tensor:
@@ -80,7 +81,7 @@ def _corrected(
 
 def _entropy(z: Tensor, positive: Tensor, unobserved: Tensor, alpha: float) -> Tensor:
     negative_entropy = torch.sigmoid(z) * logsigmoid(z) + torch.sigmoid(-z) * logsigmoid(-z)
-    return torch.where(unobserved, alpha * negative_entropy, _cross_entropy(z, positive))
+    return torch.where(unobserved, alpha * negative_entropy, cross_entropy(z, positive))
 
 
 def _robust(
@@ -99,11 +100,11 @@ def _robust(
     v = torch.exp(-(((p - mu) / sigma) ** 2) / 2)
     false_negative = -torch.expm1(q2 * logsigmoid(z)) / q2  # (1 - p ** q2) / q2
     true_negative = -torch.expm1(q3 * logsigmoid(-z)) / q3
-    return torch.where(unobserved, v * (k * false_negative + (1 - k) * true_negative), _cross_entropy(z, positive))
+    return torch.where(unobserved, v * (k * false_negative + (1 - k) * true_negative), cross_entropy(z, positive))
 
 
 _TERMS = {
-    "an": lambda z, positive, unobserved: _cross_entropy(z, positive),
+    "an": lambda z, positive, unobserved: cross_entropy(z, positive),
     "ignore": _ignore,
     "wan": _weak,
     "ls": _smoothed,

@@ -11,7 +11,9 @@
 #if defined(PUMLC_EMULATOR_ASAN)
 extern "C" void __asan_poison_memory_region(const volatile void* address, size_t size);
 extern "C" void __asan_unpoison_memory_region(const volatile void* address, size_t size);
-#else  // memory.cpp has checks of its own
+constexpr bool kEveryAccessIsSeen = false;  // by memory.cpp: atomics alone, for AddressSanitizer sees the rest
+#else                                       // memory.cpp has checks of its own
+constexpr bool kEveryAccessIsSeen = true;
 inline void __asan_poison_memory_region(const volatile void*, size_t) {}
 inline void __asan_unpoison_memory_region(const volatile void*, size_t) {}
 #endif

@@ -19,8 +19,8 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 template <typename S, typename A>
 constexpr KernelsOf<S, A> kernels_of() {
-  return {pu_loss_kernels<S, A>(),   attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
-          depthwise_kernels<S, A>(), mixup_consistency_kernels<S, A>(), elementwise_loss_kernels<S, A>(),
+  return {pu_loss_kernels<S, A>(),    attention_pool_kernels<S, A>(),    gated_broadcast_add_kernels<S, A>(),
+          depthwise_kernels<S, A>(),  mixup_consistency_kernels<S, A>(), elementwise_loss_kernels<S, A>(),
           large_loss_kernels<S, A>(), semantic_attention_kernels<S, A>()};
 }
 
