@@ -28,7 +28,7 @@ import torch
 from pumlc.engine.distributed import join
 from test_evaluation import evaluate_test_split
 
-with join("cpu") as here:
+with join("cpu", timeout_minutes=1) as here:
     logits = evaluate_test_split(Path(sys.argv[1]), here)
     if here.is_main:
         torch.save(logits, sys.argv[2])
