@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import resource
 import shutil
 import signal
 from collections import Counter
@@ -17,6 +19,7 @@ from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
+from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.saving import Saving
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
@@ -242,6 +245,40 @@ def test_a_folder_that_vanishes(gone, config, picture_table, tmp_path, monkeypat
     assert str(named) in str(caught.value)
     folder = tmp_path / "elsewhere" if gone == "checkpoints" else Path(config.out) / "checkpoints"
     assert load_checkpoint(folder)[1]["step"] >= 5
+
+
+@pytest.fixture
+def little_room():
+    """A function that limits how many bytes a file may have, as a disk does that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_run_and_costs_nothing(config, whole, little_room, monkeypatch):
+    killed_at(monkeypatch, config, 9)
+    folder = Path(config.out) / "checkpoints"
+    little_room(checkpoints(folder)[-1].stat().st_size - 1)
+    with pytest.raises(InputError, match=r"step-00000010\.pt could not be written: File too large .* with --resume"):
+        fit(config)
+    assert load_checkpoint(folder)[1]["step"] == 8
+    little_room(resource.RLIM_INFINITY)
+    assert fit(config) == 0
+    assert_same(config, whole)
+
+
+def test_a_folder_that_cannot_be_taken_back(config, whole, monkeypatch):
+    killed_at(monkeypatch, config, 11)
+
+    def refuse(self, step):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(KeptWeights, "go_back", refuse)
+        with pytest.raises(InputError, match=rf"{config.out} could not be taken back to the checkpoint: Permission"):
+            fit(config)
+    assert fit(config) == 0
+    assert_same(config, whole)
 
 
 def test_place_with_another_number_of_processes():
