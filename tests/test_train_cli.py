@@ -44,7 +44,7 @@ def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys
 
 @pytest.mark.parametrize("layers", [["--train-all"], ["--no-train-all"]])
 def test_global_branches_train_go_on_and_predict(layers, train, picture_table, tmp_path, capsys):
-    from pumlc.predict import load_recogniser
+    from pumlc.engine.recogniser import load_recogniser
 
     run = tmp_path / "run"
     settings = ["--local-global", *layers, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY]
