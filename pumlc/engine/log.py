@@ -39,7 +39,7 @@ class RunLog:
             return
         record = {"event": name, "time": round(time.time(), 3), **values}
         try:
-            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self._file.write(json.dumps(finite(record), allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
@@ -93,11 +93,11 @@ def _is_of_saving(line: bytes, step: int) -> bool:
     return event["event"] in _OF_SAVING and event["step"] == step
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
