@@ -151,6 +151,8 @@ class Config:
     """Several processes: how long they wait for one that hangs, before the run ends and names it."""
     log_every: int = 50
     """Steps between two lines of log.jsonl."""
+    tensorboard: bool = False
+    """Write the numbers of log.jsonl as event files for TensorBoard too, into tensorboard/ of the run folder."""
 
     @property
     def total_epochs(self) -> int:

@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -27,22 +27,33 @@ NAME, LOST = "log.jsonl", "log.lost.jsonl"
 _OF_SAVING = ("checkpoint", "interrupted")  # events that follow the checkpoint that they are of
 
 
+class Listener(Protocol):
+    """Hears every event as it stands in the log."""
+
+    def write(self, event: dict[str, Any]) -> object: ...
+
+    def close(self) -> object: ...
+
+
 class RunLog:
     """Appends to ``log.jsonl``; does nothing on ranks other than the first, where ``run`` is None."""
 
-    def __init__(self, run: Path | None) -> None:
+    def __init__(self, run: Path | None, listener: Listener | None = None) -> None:
+        self._listener = listener
         self._file = None if run is None else (run / NAME).open("a", encoding="utf-8")
 
     def event(self, name: str, **values: Any) -> None:
         """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
         if self._file is None:
             return
-        record = {"event": name, "time": round(time.time(), 3), **values}
+        record = finite({"event": name, "time": round(time.time(), 3), **values})
         try:
-            self._file.write(json.dumps(finite(record), allow_nan=False) + "\n")
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
+        if self._listener is not None:
+            self._listener.write(record)
 
     def sync(self) -> int:
         """Bring all events to disk; how many bytes they are, for :func:`cut_log`."""
@@ -57,6 +68,8 @@ class RunLog:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+        if self._listener is not None:
+            self._listener.close()
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:

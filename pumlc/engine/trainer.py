@@ -32,6 +32,7 @@ from pumlc.engine.resuming import decide
 from pumlc.engine.saved_state import collect, restore
 from pumlc.engine.saving import Saving
 from pumlc.engine.setup import build_method, build_model, build_schedule, load_data, train_loader, use_threads
+from pumlc.engine.tensorboard import EventFiles, need_tensorboard
 from pumlc.errors import InputError
 from pumlc.methods import Step
 
@@ -69,6 +70,8 @@ class Trainer:
         if config.cuda_graph and (world.device.type != "cuda" or world.size > 1):
             found = "the CPU" if world.device.type != "cuda" else f"{world.size} processes"
             raise InputError(f"--cuda-graph is for one GPU; this run is on {found}. Leave the flag away.")
+        if config.tensorboard:
+            need_tensorboard()
         self.config, self.world = config, world
         self.request = StopRequest()
         self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
@@ -111,7 +114,8 @@ class Trainer:
         if config.resume is not None:
             self.notes += self._restore()
         world.on_main(self._prepare_folder)
-        self.log = RunLog(self.run_folder if world.is_main else None)
+        event_files = EventFiles(self.run_folder) if config.tensorboard and world.is_main else None
+        self.log = RunLog(self.run_folder if world.is_main else None, event_files)
 
     def run(self) -> int:
         """Train to the last step and evaluate; the exit status."""

@@ -19,7 +19,7 @@ from pumlc.report.thumbnails import LARGE, data_uri, file_name, show, thumbnail
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHOWN_CLASSES = 4  # of a picture
+SHOWN_CLASSES = 6  # of a picture
 MAP_SIDE = 144  # pixels
 TRUTHS = {1: "yes", 0: "?", -1: "no"}
 
@@ -74,14 +74,13 @@ def gallery(
         for i, (choice, picture) in enumerate(zip(chosen, pictures, strict=True))
     ]
     hidden = bool((predictions.observed != predictions.labels).any())
-    seen = (
-        "“seen” is what training was told of such labels"
-        if hidden
-        else f"no label of {predictions.split} is hidden from anyone, so “seen” is what is true"
-    )
     about = (
         f"Pictures of {predictions.split}, by the loss of their known labels: the worst, some at random, the best. "
-        f"Probabilities {'are calibrated' if record.summary['calibration'] else 'are not calibrated'}; {seen}. {note}"
+        "Under each class is what is true"
+        + (", what of it is seen in training (? is unknown)" if hidden else ", which nobody hides in this split")
+        + ", and what the model says, with its "
+        + ("calibrated probability. " if record.summary["calibration"] else "probability, which is not calibrated. ")
+        + note
     )
     return element("div", element("p", about, class_="quiet"), element("div", cards, class_="cards"))
 
@@ -91,11 +90,11 @@ def _explanation(recogniser: Recogniser, maps: np.ndarray) -> str:
     size = f"{height} \N{MULTIPLICATION SIGN} {width} positions"
     if hasattr(recogniser.model, "decoupling"):
         return (
-            f"Below each picture, where each class looks: the attention of its semantic decoupling over {size}, from "
+            f"The maps are where each class looks: the attention of its semantic decoupling over {size}, from "
             "nothing (grey) to its peak (glowing), which is given in multiples of an even look at everything."
         )
     return (
-        f"Below each picture, the class activation maps over {size}: what each position adds to a class, from nothing "
+        f"The maps are class activation maps over {size}: what each position adds to a class, from nothing "
         "or less (grey) to the peak (glowing), which is given in logits. A logit is the mean over the positions."
     )
 
@@ -105,62 +104,50 @@ def _card(
 ) -> Markup:
     row = choice.row
     classes = shown_classes(predictions, row)
-    name = predictions.paths[row]
     more = len(classes) - SHOWN_CLASSES
-    classes = classes[:SHOWN_CLASSES]
-    tiles = None
+    small = None
     if maps is not None and not isinstance(picture, str):
         small = picture.copy()
         small.thumbnail((MAP_SIDE, MAP_SIDE))
-        tiles = element(
-            "div",
-            [_tile(small, maps[c], predictions.class_names[c], is_attention=is_attention) for c in classes],
-            class_="maps",
-        )
-    header = element("tr", [element("th", text, scope="col") for text in ("class", "true", "seen", "predicted")])
-    table = element(
-        "table",
-        element("thead", header),
-        element("tbody", [_verdict(predictions, row, c) for c in classes]),
-        class_="verdicts",
-    )
-    shown = ", ".join(predictions.class_names[c] for c in np.flatnonzero(predictions.labels[row].numpy() == 1))
+    tiles = []
+    for c in classes[:SHOWN_CLASSES]:
+        image, remark = (None, None) if small is None else _map(small, maps[c], is_attention=is_attention)
+        tiles.append(_tile(predictions, row, c, image, remark))
+    present = ", ".join(predictions.class_names[c] for c in np.flatnonzero(predictions.labels[row].numpy() == 1))
+    loss = f" {float(predictions.losses[row]):.3f} "
     return element(
         "article",
-        show(picture, f"Picture with {shown or 'none of the classes'}"),
-        element(
-            "p",
-            element("b", choice.why),
-            f" {float(predictions.losses[row]):.3f} ",
-            file_name(name),
-            class_="caption",
-        ),
-        tiles,
-        table,
+        show(picture, f"Picture with {present or 'none of the classes'}"),
+        element("p", element("b", choice.why), loss, file_name(predictions.paths[row]), class_="caption"),
+        element("div", tiles, class_="maps"),
         element("p", f"and {more} more", class_="quiet") if more > 0 else None,
         class_="card",
     )
 
 
-def _tile(picture: Image, heat: np.ndarray, name: str, *, is_attention: bool) -> Markup:
+def _map(picture: Image, heat: np.ndarray, *, is_attention: bool) -> tuple[str, str]:
+    """The map over the picture as the address of an image, and how high its peak is."""
     peak = float(heat.max())
     scaled = np.clip(heat, 0, None) / peak if peak > 0 else np.zeros_like(heat)
     remark = f"\N{MULTIPLICATION SIGN}{peak * heat.size:.1f}" if is_attention else f"{peak:+.1f}"
-    image = element("img", src=data_uri(overlay(picture, scaled)), alt=f"Where {name} looks; peak {remark}")
-    return element("figure", image, element("figcaption", isolated(name), " ", element("span", remark)))
+    return data_uri(overlay(picture, scaled)), remark
 
 
-def _verdict(predictions: Predictions, row: int, c: int) -> Markup:
-    truth, probability = int(predictions.labels[row, c]), float(predictions.probabilities[row, c])
+def _tile(predictions: Predictions, row: int, c: int, image: str | None, remark: str | None) -> Markup:
+    name = predictions.class_names[c]
+    truth, seen = int(predictions.labels[row, c]), int(predictions.observed[row, c])
+    probability = float(predictions.probabilities[row, c])
     said = probability >= float(predictions.thresholds[c])
     judgement = {1: "right" if said else "wrong", 0: "open", -1: "wrong" if said else "right"}[truth]
-    return element(
-        "tr",
-        element("th", isolated(predictions.class_names[c]), scope="row"),
-        element("td", TRUTHS[truth]),
-        element("td", TRUTHS[int(predictions.observed[row, c])]),
-        element("td", f"{'yes' if said else 'no'} {probability:.2f}", class_=judgement),
+    caption = element(
+        "figcaption",
+        element("b", isolated(name)),
+        None if remark is None else element("span", f" {remark}"),
+        element("p", f"true {TRUTHS[truth]}", None if seen == truth else f", seen {TRUTHS[seen]}"),
+        element("p", f"model {'yes' if said else 'no'} {probability:.2f}", class_=judgement),
     )
+    picture = None if image is None else element("img", src=image, alt=f"Where {name} looks; peak {remark}")
+    return element("figure", picture, caption)
 
 
 def held_out(splits: Sequence[str]) -> str | None:

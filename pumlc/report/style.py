@@ -31,7 +31,7 @@ header { padding: 28px 0 8px; }
 h1 { font-size: 32px; line-height: 1.2; margin: 0 0 8px; font-weight: 650; overflow-wrap: anywhere; }
 h2 { font-size: 21px; margin: 44px 0 12px; font-weight: 650; }
 h3 { font-size: 15px; margin: 22px 0 8px; font-weight: 650; }
-p { margin: 6px 0; }
+p { margin: 6px 0; text-wrap: pretty; }
 .kicker { color: var(--accent); font-size: 13px; letter-spacing: .06em; text-transform: uppercase; margin: 0 0 4px; }
 .lede { font-size: 17px; max-width: 75ch; }
 .quiet { color: var(--quiet); font-size: 14px; max-width: 95ch; }
@@ -105,13 +105,12 @@ button:hover { color: var(--accent); }
 .caption { font-size: 13px; color: var(--quiet); margin: 8px 0; overflow-wrap: anywhere; }
 .caption b { color: var(--ink); font-weight: 620; }
 .missing { color: var(--quiet); font-size: 13px; padding: 12px; display: flex; align-items: center; overflow-wrap: anywhere; }
-.maps { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; margin-bottom: 6px; }
-.maps img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 5px; }
-.maps figcaption { font-size: 12px; line-height: 1.3; margin-top: 3px; overflow-wrap: anywhere; }
+.maps { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 8px; margin-bottom: 6px; }
+.maps img { display: block; width: 100%; height: auto; border-radius: 5px; margin-bottom: 4px; }
+.maps figcaption { font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }
+.maps figcaption b { font-weight: 620; }
 .maps figcaption span { color: var(--quiet); }
-.verdicts { font-size: 13px; }
-.verdicts th:not(:first-child), .verdicts td { width: 20%; }
-.verdicts tbody tr:last-child > * { border-bottom: 0; }
+.maps figcaption p { margin: 0; }
 .right { color: var(--right); }
 .wrong { color: var(--wrong); font-weight: 620; }
 .suspicions td:first-child { width: 110px; }
@@ -132,7 +131,7 @@ footer { color: var(--quiet); font-size: 13px; padding: 36px 0 40px; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .tiles .value { font-size: 20px; }
   .classes td:nth-child(4), .classes th:nth-child(4) { display: none; }
-  .classes td:nth-child(3), .classes th:nth-child(3) { width: 4.6em; }
+  .classes td:nth-child(3), .classes th:nth-child(3) { width: 5.6em; padding-right: 10px; }
   .classes th:first-child { padding-left: 10px; }
   .classes .wide { width: 52%; }
   .measure { gap: 6px; }
