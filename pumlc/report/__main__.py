@@ -10,6 +10,7 @@ from pathlib import Path
 from pumlc.engine.distributed import choose_device
 from pumlc.errors import InputError, MissingPackageError
 from pumlc.report.compare import write_comparison
+from pumlc.report.page import size_text
 from pumlc.report.report import PICTURES, write_report
 
 
@@ -42,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.compare:
             runs = [*([] if options.run is None else [options.run]), *options.compare]
             path, size = write_comparison(runs, options.out)
-            print(f"{path}: {size / 1e6:.1f} MB")
+            print(f"{path}: {size_text(size)}")
             return 0
         written = write_report(options.run, options.out, options.pictures, choose_device(options.device))
     except (InputError, MissingPackageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{written.page}: {written.size / 1e6:.1f} MB")
+    print(f"{written.page}: {size_text(written.size)}")
     if written.suspicions is not None:
         print(f"{written.suspicions}: {written.count} labels to look at")
     return 0

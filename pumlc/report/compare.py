@@ -49,7 +49,7 @@ def write_comparison(runs: Sequence[Path], out: Path | None) -> tuple[Path, int]
     )
     sections = [
         Section("curves", "Training", overlaid(records)),
-        Section("settings", "Settings that differ", element("div", _settings(records), class_="panel")),
+        Section("settings", "Settings that differ", element("div", _settings(records), class_="panel runs")),
         Section("classes", "Classes", _classes(records)),
     ]
     names = ", ".join(record.name for record in records)
@@ -103,7 +103,7 @@ def _scores(records: Sequence[Record]) -> Markup:
             element("tr", element("th", _name(record, number), scope="row"), [element("td", each) for each in cells])
         )
     table = element("table", element("thead", element("tr", header)), element("tbody", rows), class_="plain")
-    return element("div", table, class_="panel")
+    return element("div", table, class_="panel runs")
 
 
 def _settings(records: Sequence[Record]) -> Markup:
@@ -155,7 +155,7 @@ def _classes(records: Sequence[Record]) -> Markup:
     ]
     note = element("p", "Average precision in percent, and the difference from the first run.", class_="quiet")
     table = element("table", element("thead", element("tr", header)), element("tbody", body), class_="plain")
-    return element("div", note, element("div", table, class_="panel"))
+    return element("div", note, element("div", table, class_="panel runs"))
 
 
 def _ap(record: Record) -> dict[str, Any]:

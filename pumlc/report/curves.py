@@ -69,7 +69,7 @@ def curves(record: Record) -> Markup:
 
 
 def overlaid(records: Sequence[Record]) -> Markup:
-    """The loss and mAP of several runs in the same axes, a colour each, in the order of ``records``."""
+    """mAP, loss and speed of several runs in the same axes, a colour each, in the order of ``records``."""
 
     def chart(title: str, description: str, label: str, points: Callable[[Record], list[Point]]) -> Markup:
         series = [
@@ -81,13 +81,19 @@ def overlaid(records: Sequence[Record]) -> Markup:
     return element(
         "div",
         chart("mAP", "Held-out mAP of each run over its epochs, of the better weights.", "mAP, %", _best_maps),
-        chart("Training loss", "Training loss of each run over its epochs.", "loss", lambda record: _train(record)),
-        class_="charts wide",
+        chart("Training loss", "Training loss of each run.", "loss", lambda record: _train(record, "loss")),
+        chart(
+            "Training speed",
+            "Images per second of each run in training.",
+            "images per second",
+            lambda record: _train(record, "images_per_second"),
+        ),
+        class_="charts",
     )
 
 
-def _train(record: Record) -> list[Point]:
-    return _values([each for each in record.positions if each[1]["event"] == "train"], "loss")
+def _train(record: Record, key: str) -> list[Point]:
+    return _values([each for each in record.positions if each[1]["event"] == "train"], key)
 
 
 def _best_maps(record: Record) -> list[Point]:

@@ -129,7 +129,7 @@ def _map(picture: Image, heat: np.ndarray, *, is_attention: bool) -> tuple[str, 
     """The map over the picture as the address of an image, and how high its peak is."""
     peak = float(heat.max())
     scaled = np.clip(heat, 0, None) / peak if peak > 0 else np.zeros_like(heat)
-    remark = f"\N{MULTIPLICATION SIGN}{peak * heat.size:.1f}" if is_attention else f"{peak:+.1f}"
+    remark = f"\N{MULTIPLICATION SIGN}{peak * heat.size:.1f}" if is_attention else f"{peak:+.1f}".replace("-", "\N{MINUS SIGN}")
     return data_uri(overlay(picture, scaled)), remark
 
 

@@ -18,6 +18,11 @@ class Section(NamedTuple):
     content: Markup
 
 
+def size_text(size: int) -> str:
+    """Bytes as people say them."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
 def page(title: str, header: Markup, sections: Sequence[Section]) -> bytes:
     """The document in UTF-8, which says how large it is.
 
@@ -42,7 +47,7 @@ def page(title: str, header: Markup, sections: Sequence[Section]) -> bytes:
     document = "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
     size = len(document.encode())
     footer = element(
-        "footer", f"pumlc {pumlc.__version__}. This page is one file of {size / 1e6:.1f} MB and fetches nothing."
+        "footer", f"pumlc {pumlc.__version__}. This page is one file of {size_text(size)} and fetches nothing."
     )
     before, _, after = document.rpartition("FOOTER")
     return (before + footer + after).encode()

@@ -49,7 +49,6 @@ code { font: 13px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mon
 .warnings li { background: var(--caution); border-left: 3px solid var(--caution-rule); border-radius: 6px; padding: 8px 14px; }
 
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 14px; }
-.charts.wide { grid-template-columns: repeat(auto-fill, minmax(min(460px, 100%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .chart { padding: 12px 12px 10px; }
 .chart > figcaption { font-weight: 620; font-size: 14px; margin: 0 2px 6px; }
@@ -64,7 +63,7 @@ circle { fill: currentColor; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 6px 2px 0; padding: 0; font-size: 13px;
   color: var(--quiet); overflow-wrap: anywhere; }
 .legend li { display: flex; align-items: center; gap: 6px; }
-.sample { flex: none; width: 16px; height: 0; border-top: 2.5px solid currentColor; }
+.sample { display: inline-block; flex: none; width: 16px; height: 0; border-top: 2.5px solid currentColor; }
 .sample.dashed { border-top-style: dashed; }
 .sample.mark { height: 12px; width: 0; border: 0; border-left: 1.5px dashed var(--quiet); margin: 0 7px; }
 SERIES
@@ -73,7 +72,11 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--rule); vertical-align: top;
   font-weight: normal; overflow-wrap: anywhere; }
 thead th { color: var(--quiet); font-size: 13px; }
-.panel { padding: 12px 16px; overflow-x: auto; }
+.panel { padding: 8px 16px; overflow-x: auto; margin-top: 12px; }
+.panel tbody tr:last-child > * { border-bottom: 0; }
+.panel.runs th, .panel.runs td { min-width: 6.5em; }
+.named { white-space: nowrap; }
+.named .sample { margin-right: 7px; vertical-align: middle; }
 .plain th, .plain td { min-width: 4.5em; }
 .plain tbody th { white-space: nowrap; padding-right: 18px; }
 .classes { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; border-collapse: separate;
@@ -92,6 +95,8 @@ button:hover { color: var(--accent); }
 .bar { position: relative; flex: 1; height: 12px; background: var(--grid); border-radius: 3px; min-width: 40px; }
 .bar b { display: block; height: 100%; background: var(--series-1); border-radius: 3px; }
 .bar.signed b { position: absolute; top: 0; }
+.bar b.right { background: var(--right); }
+.bar b.wrong { background: var(--wrong); }
 .bar .chance { position: absolute; top: -2px; bottom: -2px; width: 2px; background: var(--ink); opacity: .55; }
 .folded > label { display: block; font-size: 14px; color: var(--quiet); margin: 8px 0; }
 .folded:not(:has(.unfold:checked)) tbody tr:nth-child(n+16):nth-last-child(n+16) { display: none; }

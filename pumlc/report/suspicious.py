@@ -95,7 +95,7 @@ def suspicious(record: Record, predictions: Predictions, found: Sequence[Suspici
         for kind, heading in _KINDS
         if counts[kind] or (predictions.observed == kind).any()
     ]
-    return element("div", _introduction(record, predictions, len(found)), parts)
+    return element("div", _introduction(record, predictions, len(found)), element("div", parts, class_="triple"))
 
 
 def _introduction(record: Record, predictions: Predictions, count: int) -> Markup:
