@@ -20,6 +20,7 @@ ALLOWED = {
     "data": {"errors"},
     "engine": {"errors", "ops", "nn", "methods", "data", "__version__", "build_info"},
     "labels": {"errors", "engine"},
+    "report": {"errors", "nn", "data", "engine", "__version__"},
     "predict": {"errors", "ops", "nn", "methods", "data", "engine"},
     "__init__": {"ops"},
 }

@@ -141,9 +141,7 @@ class _Frame:
         for tick, text in zip(self.x_ticks, tick_texts(self.x_ticks), strict=True):
             parts.append(element("text", text, x=self.x(tick), y=self.bottom + 15, text_anchor="middle"))
         middle = (_TOP + self.bottom) / 2
-        parts.append(
-            element("text", x_label, x=(self.left + WIDTH - _RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle")
-        )
+        parts.append(element("text", x_label, x=(self.left + WIDTH - _RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle"))
         parts.append(
             element("text", y_label, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})")
         )
@@ -158,9 +156,7 @@ def _line(frame: _Frame, series: Series) -> Markup:
         if len(places) > 1:
             pieces.append(_path(places))
     radius = series.radius or (2.5 if len(points) == 1 else 0)
-    dots = [
-        element("circle", cx=frame.x(x), cy=frame.y(y), r=own or radius) for x, y, own in points if y is not None
-    ]
+    dots = [element("circle", cx=frame.x(x), cy=frame.y(y), r=own or radius) for x, y, own in points if y is not None]
     dashes = "line dashed" if series.dashed else "line"
     return element(
         "g",
@@ -181,10 +177,7 @@ def _legend(series: Sequence[Series], marks: Sequence[Mark]) -> Markup | None:
     """None where the title says it all."""
     if len(series) == 1 and not marks:
         return None
-    entries = [
-        element("li", _sample(line.colour, "dashed" if line.dashed else ""), line.name)
-        for line in series
-    ]
+    entries = [element("li", _sample(line.colour, "dashed" if line.dashed else ""), line.name) for line in series]
     entries += [
         element("li", element("span", class_="sample mark"), label) for label in dict.fromkeys(m.label for m in marks)
     ]

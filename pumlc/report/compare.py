@@ -72,9 +72,7 @@ def _warning_list(records: Sequence[Record]) -> Markup | None:
     if missing:
         found.append(f"Not evaluated, so without intervals and classes: {', '.join(missing)}.")
     flattered = [
-        record.name
-        for record in records
-        if record.scores and record.summary["splits"][record.split]["flattered_by"]
+        record.name for record in records if record.scores and record.summary["splits"][record.split]["flattered_by"]
     ]
     if flattered:
         found.append(f"Chosen or fitted on the very pictures that they are scored on: {', '.join(flattered)}.")

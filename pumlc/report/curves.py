@@ -24,9 +24,7 @@ class _Curve(NamedTuple):
 
 _SPEED = (
     _Curve("Learning rate", "Learning rate over the epochs.", Axis("learning rate", low=0), "lr"),
-    _Curve(
-        "Training speed", "Images per second in training.", Axis("images per second", low=0), "images_per_second"
-    ),
+    _Curve("Training speed", "Images per second in training.", Axis("images per second", low=0), "images_per_second"),
     _Curve(
         "Waiting for data",
         "Share of the training time in which the network waited for pictures.",
@@ -157,9 +155,7 @@ def _memorised(record: Record) -> Markup | None:
 
 
 def _restarts(record: Record) -> list[Mark]:
-    return [
-        Mark(event["step"] / max(event["steps_per_epoch"], 1), "resumed") for event in record.of("resume")
-    ]
+    return [Mark(event["step"] / max(event["steps_per_epoch"], 1), "resumed") for event in record.of("resume")]
 
 
 def _kept(record: Record) -> list[Mark]:

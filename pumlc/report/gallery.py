@@ -24,9 +24,12 @@ MAP_SIDE = 144  # pixels
 TRUTHS = {1: "yes", 0: "?", -1: "no"}
 
 
+GROUPS = ("Highest loss", "At random", "Lowest loss")
+
+
 class Choice(NamedTuple):
     row: int
-    why: str
+    group: str
 
 
 def choose(predictions: Predictions, count: int, seed: int) -> list[Choice]:
@@ -37,9 +40,9 @@ def choose(predictions: Predictions, count: int, seed: int) -> list[Choice]:
     worst, best, rest = order[len(order) - each :][::-1], order[:each], order[each : len(order) - each]
     drawn = np.random.RandomState(seed).permutation(len(rest))[: max(0, min(count, len(order)) - 2 * each)]
     return [
-        *(Choice(row, "highest loss") for row in worst),
-        *(Choice(rest[i], "at random") for i in drawn),
-        *(Choice(row, "lowest loss") for row in best),
+        *(Choice(row, GROUPS[0]) for row in worst),
+        *(Choice(rest[i], GROUPS[1]) for i in drawn),
+        *(Choice(row, GROUPS[2]) for row in best),
     ]
 
 
@@ -69,10 +72,10 @@ def gallery(
             maps, note = dict(zip(readable, found, strict=True)), _explanation(recogniser, found)
         except InputError as error:
             note = f"There are no maps: {error}"
-    cards = [
-        _card(predictions, choice, picture, maps.get(i), is_attention=record.config.head == "full")
-        for i, (choice, picture) in enumerate(zip(chosen, pictures, strict=True))
-    ]
+    cards: dict[str, list[Markup]] = {group: [] for group in GROUPS}
+    for i, (choice, picture) in enumerate(zip(chosen, pictures, strict=True)):
+        card = _card(predictions, choice.row, picture, maps.get(i), is_attention=record.config.head == "full")
+        cards[choice.group].append(card)
     hidden = bool((predictions.observed != predictions.labels).any())
     about = (
         f"Pictures of {predictions.split}, by the loss of their known labels: the worst, some at random, the best. "
@@ -82,7 +85,10 @@ def gallery(
         + ("calibrated probability. " if record.summary["calibration"] else "probability, which is not calibrated. ")
         + note
     )
-    return element("div", element("p", about, class_="quiet"), element("div", cards, class_="cards"))
+    columns = [
+        element("div", element("h3", group), element("div", own, class_="cards")) for group, own in cards.items() if own
+    ]
+    return element("div", element("p", about, class_="quiet"), element("div", columns, class_="triple"))
 
 
 def _explanation(recogniser: Recogniser, maps: np.ndarray) -> str:
@@ -100,9 +106,8 @@ def _explanation(recogniser: Recogniser, maps: np.ndarray) -> str:
 
 
 def _card(
-    predictions: Predictions, choice: Choice, picture: Image | str, maps: np.ndarray | None, *, is_attention: bool
+    predictions: Predictions, row: int, picture: Image | str, maps: np.ndarray | None, *, is_attention: bool
 ) -> Markup:
-    row = choice.row
     classes = shown_classes(predictions, row)
     more = len(classes) - SHOWN_CLASSES
     small = None
@@ -114,11 +119,11 @@ def _card(
         image, remark = (None, None) if small is None else _map(small, maps[c], is_attention=is_attention)
         tiles.append(_tile(predictions, row, c, image, remark))
     present = ", ".join(predictions.class_names[c] for c in np.flatnonzero(predictions.labels[row].numpy() == 1))
-    loss = f" {float(predictions.losses[row]):.3f} "
+    loss = f"loss {float(predictions.losses[row]):.3f} "
     return element(
         "article",
         show(picture, f"Picture with {present or 'none of the classes'}"),
-        element("p", element("b", choice.why), loss, file_name(predictions.paths[row]), class_="caption"),
+        element("p", element("b", loss), file_name(predictions.paths[row]), class_="caption"),
         element("div", tiles, class_="maps"),
         element("p", f"and {more} more", class_="quiet") if more > 0 else None,
         class_="card",
@@ -129,7 +134,11 @@ def _map(picture: Image, heat: np.ndarray, *, is_attention: bool) -> tuple[str, 
     """The map over the picture as the address of an image, and how high its peak is."""
     peak = float(heat.max())
     scaled = np.clip(heat, 0, None) / peak if peak > 0 else np.zeros_like(heat)
-    remark = f"\N{MULTIPLICATION SIGN}{peak * heat.size:.1f}" if is_attention else f"{peak:+.1f}".replace("-", "\N{MINUS SIGN}")
+    remark = (
+        f"\N{MULTIPLICATION SIGN}{peak * heat.size:.1f}"
+        if is_attention
+        else f"{peak:+.1f}".replace("-", "\N{MINUS SIGN}")
+    )
     return data_uri(overlay(picture, scaled)), remark
 
 

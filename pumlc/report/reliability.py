@@ -48,7 +48,9 @@ def _points(bins: list[dict[str, Any]]) -> list[Point]:
     """A dot per bin that holds anything, whose area stands for how much."""
     most = max((each["count"] for each in bins), default=0) or 1
     return [
-        Point(each["probability"], each["positives"], _SMALLEST + (_LARGEST - _SMALLEST) * (each["count"] / most) ** 0.5)
+        Point(
+            each["probability"], each["positives"], _SMALLEST + (_LARGEST - _SMALLEST) * (each["count"] / most) ** 0.5
+        )
         for each in bins
         if each["count"]
     ]

@@ -16,10 +16,14 @@ _OF_THE_RUN = ("data", "out", "resume")  # which differ from run to run anyway
 
 
 def closest_preset(config: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
-    """The preset that differs in the fewest settings, and these: by name, that of the preset and that of the run."""
+    """The preset that differs in the fewest settings, and these: by name, that of the preset and that of the run.
+
+    A preset for another layout of data is none to compare with, unless there is no other.
+    """
     values = dataclasses.asdict(config)
     found = {}
-    for name, preset in PRESETS.items():
+    of_layout = {name: preset for name, preset in PRESETS.items() if preset.config.layout == config.layout}
+    for name, preset in (of_layout or PRESETS).items():
         usual = dataclasses.asdict(preset.config)
         found[name] = {
             key: (usual[key], value) for key, value in values.items() if key not in _OF_THE_RUN and usual[key] != value

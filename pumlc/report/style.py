@@ -103,7 +103,7 @@ button:hover { color: var(--accent); }
 .folded:not(:has(.unfold:checked)) tbody tr:nth-child(15) > * { border-bottom: 3px double var(--quiet); }
 
 .pair { display: grid; grid-template-columns: minmax(0, 460px) minmax(0, 1fr); gap: 24px; align-items: start; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 14px; margin-top: 12px; }
+.cards { display: grid; gap: 14px; }
 .card { padding: 12px; min-width: 0; }
 .card > img, .card > .missing { display: block; width: 100%; height: 230px; object-fit: contain; border-radius: 6px;
   background: var(--grid); }
@@ -124,7 +124,7 @@ button:hover { color: var(--accent); }
 .suspicions img { display: block; max-width: 96px; max-height: 96px; width: auto; height: auto; border-radius: 5px; }
 .suspicions .missing { width: 96px; min-height: 60px; padding: 6px; font-size: 11px; }
 .suspicions p { margin: 2px 0; font-size: 13px; color: var(--quiet); }
-.triple { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 8px 32px; }
+.triple { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 8px 24px; }
 .count { color: var(--quiet); font-weight: normal; }
 details { margin: 16px 0; }
 summary { cursor: pointer; color: var(--accent); font-size: 14px; }
