@@ -67,7 +67,7 @@ class Classifier(BackboneNetwork):
         Raises:
             InputError: the backbone ends in no feature map, or its features are not the mean of one.
         """
-        channels_last = self._has_channels_last_map("A class activation map", "Use --head full")
+        channels_last = self._has_channels_last_map("a class activation map", "Use --head full")
         x = self.backbone.forward_features(images)
         x = x if channels_last else x.permute(0, 2, 3, 1)  # [B, h, w, F]
         return self._activations(x.flatten(1, 2)).mT.unflatten(2, x.shape[1:3])
@@ -100,7 +100,7 @@ class Classifier(BackboneNetwork):
         pooled = None if end.unused else head(x.to(next(self.parameters()).device)).cpu()
         if pooled is None or pooled.shape != mean.shape or not torch.allclose(pooled, mean, atol=1e-5):
             raise InputError(
-                f"{user} needs a backbone whose features are the mean of its last map, but {self.backbone_name} does "
+                f"{user[0].upper()}{user[1:]} needs a backbone whose features are the mean of its last map, but {self.backbone_name} does "
                 f"more after that map. Wanted is a network such as a ResNet, RegNet, EfficientNet or Swin. {way_out}."
             )
         return end.channels_last

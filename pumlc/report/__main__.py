@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pumlc.engine.distributed import choose_device
 from pumlc.errors import InputError, MissingPackageError
-from pumlc.report.compare import write_comparison
+from pumlc.report.comparison import write_comparison
 from pumlc.report.page import size_text
-from pumlc.report.report import PICTURES, write_report
+from pumlc.report.run_page import PICTURES, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,18 +35,21 @@ p { margin: 6px 0; text-wrap: pretty; }
 .kicker { color: var(--accent); font-size: 13px; letter-spacing: .06em; text-transform: uppercase; margin: 0 0 4px; }
 .lede { font-size: 17px; max-width: 75ch; }
 .quiet { color: var(--quiet); font-size: 14px; max-width: 95ch; }
-code { font: 13px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+code { font: 13px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  overflow-wrap: anywhere; }
 .figure, .value, td { font-variant-numeric: tabular-nums; }
 
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 20px 0 12px; }
-.tiles > div, .card, .chart, .panel, .missing { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
+.tiles > div, .card, .chart, .panel, .missing { background: var(--card); border: 1px solid var(--rule);
+  border-radius: 10px; }
 .tiles > div { padding: 12px 14px; }
 .tiles dt { color: var(--quiet); font-size: 13px; }
 .tiles dd { margin: 0; }
 .tiles .value { font-size: 24px; font-weight: 620; line-height: 1.3; white-space: nowrap; }
 .tiles .remark { color: var(--quiet); font-size: 13px; min-height: 1.5em; }
 .warnings { list-style: none; margin: 16px 0 0; padding: 0; display: grid; gap: 8px; }
-.warnings li { background: var(--caution); border-left: 3px solid var(--caution-rule); border-radius: 6px; padding: 8px 14px; }
+.warnings li { background: var(--caution); border-left: 3px solid var(--caution-rule); border-radius: 6px;
+  padding: 8px 14px; }
 
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 14px; }
 figure { margin: 0; min-width: 0; }
@@ -60,8 +63,8 @@ figure { margin: 0; min-width: 0; }
 .line { fill: none; stroke: currentColor; stroke-width: 1.7; stroke-linejoin: round; stroke-linecap: round; }
 .line.dashed { stroke-dasharray: 5 4; }
 circle { fill: currentColor; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 6px 2px 0; padding: 0; font-size: 13px;
-  color: var(--quiet); overflow-wrap: anywhere; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 6px 2px 0; padding: 0;
+  font-size: 13px; color: var(--quiet); overflow-wrap: anywhere; }
 .legend li { display: flex; align-items: center; gap: 6px; }
 .sample { display: inline-block; flex: none; width: 16px; height: 0; border-top: 2.5px solid currentColor; }
 .sample.dashed { border-top-style: dashed; }
@@ -86,7 +89,8 @@ thead th { color: var(--quiet); font-size: 13px; }
 .classes td:nth-child(n+3), .classes th:nth-child(n+3) { text-align: right; width: 6.5em; padding-right: 14px; }
 .classes tbody tr:last-child > * { border-bottom: 0; }
 .classes .wide { width: 50%; }
-button { font: inherit; color: inherit; background: none; border: 0; padding: 2px 0; cursor: pointer; text-align: inherit; }
+button { font: inherit; color: inherit; background: none; border: 0; padding: 2px 0; cursor: pointer;
+  text-align: inherit; }
 button:hover { color: var(--accent); }
 [aria-sort=ascending] button::after { content: " \\2191"; }
 [aria-sort=descending] button::after { content: " \\2193"; }
@@ -109,7 +113,8 @@ button:hover { color: var(--accent); }
   background: var(--grid); }
 .caption { font-size: 13px; color: var(--quiet); margin: 8px 0; overflow-wrap: anywhere; }
 .caption b { color: var(--ink); font-weight: 620; }
-.missing { color: var(--quiet); font-size: 13px; padding: 12px; display: flex; align-items: center; overflow-wrap: anywhere; }
+.missing { color: var(--quiet); font-size: 13px; padding: 12px; display: flex; align-items: center;
+  overflow-wrap: anywhere; }
 .maps { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 8px; margin-bottom: 6px; }
 .maps img { display: block; width: 100%; height: auto; border-radius: 5px; margin-bottom: 4px; }
 .maps figcaption { font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }

@@ -14,7 +14,7 @@ from pumlc.report.headline import score_text
 from pumlc.report.markup import Markup, element, isolated
 from pumlc.report.page import Section, page
 from pumlc.report.record import Record, read_run
-from pumlc.report.report import write_page
+from pumlc.report.run_page import write_page
 from pumlc.report.settings import text
 
 _SCORES = (
