@@ -21,7 +21,9 @@ PRIOR = 1.0
 """Weight of the penalty: as if s and b were known beforehand to within 1, a factor of 2.7 in slope or in odds."""
 STEPS = 100
 HALVINGS = 30
-TOLERANCE = 1e-13  # what a last step may still gain of the loss; PRIOR being its least curvature, s and b are known to 1e-6
+TOLERANCE = (
+    1e-13  # what a last step may still gain of the loss; PRIOR being its least curvature, s and b are known to 1e-6
+)
 _NOISE = 1e-12  # relative, of a loss summed over millions of entries
 
 

@@ -38,7 +38,7 @@ def f1_at(probability: Tensor, labels: Tensor, thresholds: Tensor) -> tuple[Tens
     cells = passed + steps * torch.arange(labels.shape[1], device=labels.device)
 
     def from_each_on(mask: Tensor) -> Tensor:
-        counts = cells[mask].bincount(minlength=steps * labels.shape[1]).reshape(-1, steps)
+        counts = cells[mask].bincount(minlength=steps * labels.shape[1]).reshape(labels.shape[1], steps)
         return counts.flip(1).cumsum(1).flip(1)[:, 1:].T  # [T, C]
 
     positive = (labels == 1).sum(0)
