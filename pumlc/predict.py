@@ -14,9 +14,9 @@ import torch
 from pumlc.data.loader import EvaluationLoader
 from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.evaluation import logits_of_split
-from pumlc.engine.metrics import THRESHOLD
 from pumlc.engine.recogniser import Recogniser, load_recogniser
 from pumlc.errors import InputError, MissingPackageError
+from pumlc.metrics.f1 import THRESHOLD
 
 BATCH_SIZE = 32
 

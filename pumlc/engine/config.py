@@ -27,8 +27,8 @@ class Config:
     """COCO: use the images without any object too."""
     difficult: Literal["unknown", "negative"] = "unknown"
     """VOC: what a class is in an image where all its objects are marked difficult."""
-    hold_out: float = 0.0
-    """Share of the training images held out with all their labels as val split; only where the data has none."""
+    hold_out: float | None = None
+    """Share of the training images held out, with all labels, as val split: by default a tenth where there is none."""
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
     quarantine: str | None = None

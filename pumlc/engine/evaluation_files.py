@@ -79,7 +79,9 @@ def write_split(run: Path, evaluated: EvaluatedSplit) -> Path:
     _make_folder(run)
     header = {name: getattr(evaluated, name) for name in _HEADER}
     header["paths"] = [os.path.abspath(path) for path in evaluated.paths]
-    save_weights(path, {name: getattr(evaluated, name).to(dtype) for name, dtype in _TENSORS.items()}, header)
+    # copies, since labels and observed may be one tensor
+    tensors = {name: getattr(evaluated, name).to(dtype, copy=True) for name, dtype in _TENSORS.items()}
+    save_weights(path, tensors, header)
     return path
 
 

@@ -20,7 +20,7 @@ from pumlc.engine.config import Config
 from pumlc.engine.whole_files import write_atomically
 from pumlc.errors import InputError
 
-PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
+PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "numpy", "pycocotools", "safetensors")
 
 
 NAME, LOST = "log.jsonl", "log.lost.jsonl"

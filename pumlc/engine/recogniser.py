@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from pumlc.engine.metrics import THRESHOLD
 from pumlc.errors import InputError
+from pumlc.metrics.f1 import THRESHOLD
 from pumlc.nn import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.calibration import Calibration

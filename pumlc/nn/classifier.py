@@ -100,7 +100,7 @@ class Classifier(BackboneNetwork):
         pooled = None if end.unused else head(x.to(next(self.parameters()).device)).cpu()
         if pooled is None or pooled.shape != mean.shape or not torch.allclose(pooled, mean, atol=1e-5):
             raise InputError(
-                f"{user[0].upper()}{user[1:]} needs a backbone whose features are the mean of its last map, but {self.backbone_name} does "
-                f"more after that map. Wanted is a network such as a ResNet, RegNet, EfficientNet or Swin. {way_out}."
+                f"{user[0].upper()}{user[1:]} needs a backbone whose features are the mean of its last map, but "
+                f"{self.backbone_name} does more after that map. Wanted is a network such as a ResNet, RegNet, EfficientNet or Swin. {way_out}."
             )
         return end.channels_last

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pumlc.engine.evaluation_files import evaluated_splits, read_split
-from pumlc.engine.metrics import THRESHOLD
+from pumlc.metrics.f1 import THRESHOLD
 from pumlc.nn.calibration import Calibration
 from pumlc.report.record import Record
 
@@ -23,9 +24,9 @@ class Predictions:
     class_names: Sequence[str]
     labels: Tensor  # [N, C] int8, as annotated: 1 positive, 0 unknown, -1 known negative
     observed: Tensor  # [N, C] int8, what training sees of them
-    probabilities: Tensor  # [N, C] float64, calibrated where there is a calibration
-    thresholds: Tensor  # [C] float64, from which on a class is said to be there
-    losses: Tensor  # [N] float64, mean cross-entropy of the known labels; NaN where there are none
+    probabilities: Tensor  # [N, C] float32, calibrated where there is a calibration
+    thresholds: Tensor  # [C] float32, from which on a class is said to be there
+    losses: Tensor  # [N] float32, mean cross-entropy of the known labels; NaN where there are none
 
 
 def read_predictions(record: Record, split: str) -> Predictions | None:
@@ -37,17 +38,17 @@ def read_predictions(record: Record, split: str) -> Predictions | None:
     calibration, fitted = Calibration.identity(classes), record.summary["calibration"]
     if fitted is not None:
         calibration = Calibration(torch.tensor(fitted["temperature"]), torch.tensor(fitted["bias"]))
-    logits = calibration.double()(evaluated.logits[usable].double())
+    logits = calibration(evaluated.logits[usable])
     labels = evaluated.labels[usable]
     known = labels != 0
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, (labels == 1).double(), reduction="none")
+    losses = binary_cross_entropy_with_logits(logits, (labels == 1).float(), reduction="none")
     return Predictions(
         split,
         [path for path, good in zip(evaluated.paths, usable.tolist(), strict=True) if good],
         evaluated.class_names,
         labels,
         evaluated.observed[usable],
-        logits.sigmoid(),
-        torch.tensor(record.summary["thresholds"] or [THRESHOLD] * classes, dtype=torch.float64),
+        logits.sigmoid(),  # in float32, as in a prediction: a threshold may be the very number
+        torch.tensor(record.summary["thresholds"] or [THRESHOLD] * classes),
         torch.where(known, losses, 0).sum(1) / known.sum(1),
     )

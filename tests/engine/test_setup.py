@@ -86,7 +86,7 @@ def config_without_val(config, tmp_path):
 
 @pytest.mark.parametrize("dropping", [{"prob": 0.4}, {"single_positive": True}])
 def test_images_are_held_out_after_their_labels_are_drawn(config_without_val, dropping):
-    before = load_data(dataclasses.replace(config_without_val, seed=2, **dropping), ALONE)
+    before = load_data(dataclasses.replace(config_without_val, seed=2, hold_out=0.0, **dropping), ALONE)
     after = load_data(dataclasses.replace(config_without_val, seed=2, hold_out=0.3, **dropping), ALONE)
     train, val = after.splits.train, after.splits.val
     assert (len(train), len(val), len(after.splits.test)) == (23, 10, 9)

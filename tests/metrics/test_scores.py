@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from pumlc.engine.metrics import f1, score
 
 from pumlc.engine import DivergedError
-from pumlc.engine.metrics import f1, score
 
 
 def test_by_hand():

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from pumlc.engine.config import Config
 from pumlc.engine.evaluator import scores_of_images
-from pumlc.engine.ranking_metrics import f1_per_image, top_accuracy
+from pumlc.metrics.ranking import f1_per_image, top_accuracy
 
 LOGITS = torch.tensor(
     [
