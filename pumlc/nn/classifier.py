@@ -101,6 +101,7 @@ class Classifier(BackboneNetwork):
         if pooled is None or pooled.shape != mean.shape or not torch.allclose(pooled, mean, atol=1e-5):
             raise InputError(
                 f"{user[0].upper()}{user[1:]} needs a backbone whose features are the mean of its last map, but "
-                f"{self.backbone_name} does more after that map. Wanted is a network such as a ResNet, RegNet, EfficientNet or Swin. {way_out}."
+                f"{self.backbone_name} does more after that map. Wanted is a network such as a ResNet, RegNet, "
+                f"EfficientNet or Swin. {way_out}."
             )
         return end.channels_last
