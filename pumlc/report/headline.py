@@ -9,7 +9,7 @@ from typing import Any
 from pumlc.engine.console import clock
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata
-from pumlc.report.markup import Markup, element, isolated, join
+from pumlc.report.markup import Markup, command, element, isolated, join
 from pumlc.report.record import Record
 
 _KINDS = {"model": "the weights", "ema": "the moving average of the weights"}
@@ -100,9 +100,19 @@ def _provenance(record: Record) -> str:
     chosen = f", chosen on {summary['selected_on']}" if summary["selected_on"] else ": the last, nothing was chosen"
     fitted = f"Calibration and thresholds were fitted on {summary['fitted_on']}. " if summary["fitted_on"] else ""
     of = summary["splits"].get(record.split)
-    honest = "" if of is None or of["flattered_by"] else f"Nothing was chosen on {record.split}."
-    images = "" if of is None else f" The scores are of its {of['images']:,} pictures."
-    return f"{weights}{chosen}. {fitted}{honest}{images if honest else ''}"
+    if of is None:
+        return f"{weights}{chosen}. {fitted}"
+    honest = "" if of["flattered_by"] else f"Nothing was chosen on {record.split}. "
+    images = f"The scores are of {of['images']:,} pictures of {record.split}."
+    return f"{weights}{chosen}. {fitted}{honest}{images}{_other_convention(record.scores)}"
+
+
+def _other_convention(scores: dict[str, Any] | None) -> str:
+    """The mAP as the published codes have it, where it is another number."""
+    if not scores or scores["mAP_published"] is None or abs(scores["mAP_published"] - scores["mAP"]) < 0.005:
+        return ""
+    published = f"{scores['mAP_published']:.2f} %"
+    return f" By the convention of the published codes, where ties count in their order, mAP is {published}."
 
 
 def _warning_list(record: Record) -> Markup | None:
@@ -120,7 +130,7 @@ def warnings(record: Record) -> Iterator[Markup | str]:
     if diverged:
         yield f"The loss was not finite in step {diverged['step']}: the run ended there."
     elif record.end is None:
-        yield join("The run has not finished. Go on with: ", _command(f"python train.py --resume {record.folder}"))
+        yield join("The run has not finished. Go on with: ", command("python", "train.py", "--resume", record.folder))
     if record.config.published_evaluation:
         yield (
             "The highest scores over thresholds, epochs and weights in the log are chosen on the test split, as in the "
@@ -136,8 +146,8 @@ def warnings(record: Record) -> Iterator[Markup | str]:
 def _of_evaluation(record: Record) -> Iterator[Markup | str]:
     summary, scores = record.summary, record.scores
     if summary is None or scores is None:
-        command = _command(f"python -m pumlc.evaluate {record.folder}")
-        yield join("There are no evaluated pictures, so parts of this page are missing. Write them with: ", command)
+        missing = "There are no evaluated pictures, so parts of this page are missing. Write them with: "
+        yield join(missing, command("python", "-m", "pumlc.evaluate", record.folder))
         return
     flattered = summary["splits"][record.split]["flattered_by"]
     if flattered:
@@ -158,7 +168,7 @@ def _of_evaluation(record: Record) -> Iterator[Markup | str]:
     if kept is not None and kept != (summary["weights"], summary["epoch"]):
         yield join(
             "The weights have changed since they were evaluated. Evaluate again with: ",
-            _command(f"python -m pumlc.evaluate {record.folder}"),
+            command("python", "-m", "pumlc.evaluate", record.folder),
         )
 
 
@@ -169,7 +179,3 @@ def _kept_now(record: Record) -> tuple[str, int] | None:
         return json.loads(header["weights"]), json.loads(header["epoch"])
     except (InputError, KeyError, ValueError):
         return None
-
-
-def _command(text: str) -> Markup:
-    return element("code", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections.abc import Iterable
 
 _VOID = frozenset({"br", "img", "input", "meta"})
@@ -54,6 +55,11 @@ def escape(value: object) -> str:
         value = f"{value:.6g}"
     text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return html.escape(text.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def command(*words: object) -> Markup:
+    """A command line to be copied into a shell."""
+    return element("code", shlex.join(map(str, words)))
 
 
 def isolated(text: str) -> Markup:

@@ -14,7 +14,7 @@ from pumlc.report.classes import classes
 from pumlc.report.curves import curves
 from pumlc.report.gallery import gallery, held_out
 from pumlc.report.headline import headline
-from pumlc.report.markup import Markup, element
+from pumlc.report.markup import Markup, command, element
 from pumlc.report.page import Section, page
 from pumlc.report.predictions import read_predictions
 from pumlc.report.record import Record, read_run
@@ -98,5 +98,5 @@ def _suspicious(record: Record) -> tuple[Markup, Path | None, int]:
 
 
 def _not_evaluated(record: Record) -> Markup:
-    command = element("code", f"python -m pumlc.evaluate {record.folder}")
-    return element("p", "No pictures were evaluated. Write them with: ", command, class_="quiet")
+    evaluate = command("python", "-m", "pumlc.evaluate", record.folder)
+    return element("p", "No pictures were evaluated. Write them with: ", evaluate, class_="quiet")

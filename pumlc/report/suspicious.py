@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pumlc.engine.whole_files import write_atomically
-from pumlc.report.markup import Markup, element, isolated, join
+from pumlc.report.markup import Markup, command, element, isolated, join
 from pumlc.report.predictions import Predictions
 from pumlc.report.record import Record
 from pumlc.report.thumbnails import SMALL, file_name, show, thumbnail
@@ -107,8 +107,8 @@ def _introduction(record: Record, predictions: Predictions, count: int) -> Marku
     if predictions.split == "train":
         more = " The model was trained on these labels and may have learned wrong ones by heart: not all are found."
         return element("p", about, more, class_="quiet")
-    command = element("code", f"python -m pumlc.evaluate {record.folder} --splits train")
-    hint = join(" For the labels that the model was trained on, run first: ", command)
+    evaluate = command("python", "-m", "pumlc.evaluate", record.folder, "--splits", "train")
+    hint = join(" For the labels that the model was trained on, run first: ", evaluate)
     return element("p", about, hint, class_="quiet")
 
 

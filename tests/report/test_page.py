@@ -84,7 +84,12 @@ def test_names_of_strangers_are_text(run):
 def test_headline(run):
     header = read(run).all("header")[0].text
     numbers = ("87.2 %", "84.0 to 90.0", "83.0 / 84.0", "12.5 %", "3.2 %")
-    for wanted in (*numbers, "of epoch 2, chosen on val", "26 pictures"):
+    for wanted in (
+        *numbers,
+        "of epoch 2, chosen on val",
+        "26 pictures",
+        "codes, where ties count in their order, mAP is 87.00 %",
+    ):
         assert wanted in header
     warnings = [each.text for each in read(run).all("ul", "warnings")[0].all("li")]
     for wanted in ("weights are random", "1 of test", "no positive in test"):
@@ -188,6 +193,23 @@ def test_scores_that_flatter_are_named(copy):
     header = report(copy).all("header")[0].text
     assert "too high for new pictures: its own pictures were used for weights and calibration and thresholds" in header
     assert "Nothing was chosen on" not in header
+
+
+def test_without_a_val_split_nothing_was_chosen_or_fitted(copy):
+    path = copy / "evaluation" / "evaluation.json"
+    summary = json.loads(path.read_text())
+    summary |= dict.fromkeys(("selected_on", "fitted_on", "calibration", "thresholds"))
+    scores = summary["splits"]["test"]["scores"]["kept"]
+    scores |= {"CF1_thresholds": None, "OF1_thresholds": None, "mAP_published": scores["mAP"]}
+    scores["reliability"]["after"] = None
+    path.write_text(json.dumps(summary))
+    page = report(copy)
+    header = page.all("header")[0].text
+    assert "of epoch 2: the last, nothing was chosen" in header
+    assert "chosen thresholds" not in header
+    assert "published codes" not in header
+    assert "Nothing was calibrated" in section(page, "reliability").text
+    assert "which is not calibrated" in section(page, "pictures").text
 
 
 def test_changed_weights_and_an_unfinished_run_are_named(copy):

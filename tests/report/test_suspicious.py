@@ -30,14 +30,17 @@ def predictions(labels: list[list[int]], observed: list[list[int]], probabilitie
 
 def test_confident_disagreements():
     # of the first class, 0.8 is the mean where it is given, 0.43 where it is not; nobody has the second; the third is
-    # always low, so that its mean of 0.3 is no confidence
-    observed = [[1, 0, 1], [1, 0, 1], [1, 0, -1], [-1, 0, -1], [-1, -1, -1], [0, 0, 0], [0, 0, 0], [-1, 0, 0]]
+    # always low, so that its mean of 0.3 is no confidence; and the fourth always high
+    rows = [[1, 0, 1], [1, 0, 1], [1, 0, -1], [-1, 0, -1], [-1, -1, -1], [0, 0, 0], [0, 0, 0], [-1, 0, 0]]
+    fourth = [0.6, 0.95, *[0.7] * 6]
+    observed = [[*row, 1 if number < 2 else -1] for number, row in enumerate(rows)]
     labels = [row[:] for row in observed]
-    labels[5] = [1, 0, -1]
-    labels[6] = [-1, 0, 0]
+    labels[5][:3] = [1, 0, -1]
+    labels[6][:3] = [-1, 0, 0]
     first = [0.99, 0.95, 0.46, 0.9, 0.79, 0.97, 0.82, 0.05]
     third = [0.3, 0.3, 0.4, 0.45, 0.2, 0.1, 0.1, 0.1]
-    found = suspicions(predictions(labels, observed, [[a, 0.99, c] for a, c in zip(first, third, strict=True)]))
+    probabilities = [[a, 0.99, c, d] for a, c, d in zip(first, third, fourth, strict=True)]
+    found = suspicions(predictions(labels, observed, probabilities))
     assert [(each.path[-5], each.class_name[-1], each.given, each.annotated) for each in found] == [
         ("3", "0", -1, -1),
         ("2", "0", 1, 1),
