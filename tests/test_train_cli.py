@@ -39,7 +39,9 @@ def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys
     run = tmp_path / "run"
     assert train("csv", "--data", picture_table, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY) == 0
     assert read_log(run)[-1]["event"] == "end"
-    assert f"Try next: python -m pumlc.predict {run} " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"Try next: python -m pumlc.predict {run} " in output
+    assert f"          python -m pumlc.report {run}\n" in output
 
 
 @pytest.mark.parametrize("layers", [["--train-all"], ["--no-train-all"]])

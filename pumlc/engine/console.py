@@ -79,9 +79,11 @@ class Console:
 
     def next_steps(self, run: Path, picture: str | None) -> None:
         example = shlex.quote(picture) if picture else "IMAGE.jpg"
+        folder = shlex.quote(str(run))
         self.say(
             f"Run folder: {run} (log.jsonl holds every number)\n"
-            f"Try next: python -m pumlc.predict {shlex.quote(str(run))} {example}"
+            f"Try next: python -m pumlc.predict {folder} {example}\n"
+            f"          python -m pumlc.report {folder}"
         )
 
 

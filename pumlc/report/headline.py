@@ -111,8 +111,10 @@ def _other_convention(scores: dict[str, Any] | None) -> str:
     """The mAP as the published codes have it, where it is another number."""
     if not scores or scores["mAP_published"] is None or abs(scores["mAP_published"] - scores["mAP"]) < 0.005:
         return ""
-    published = f"{scores['mAP_published']:.2f} %"
-    return f" By the convention of the published codes, where ties count in their order, mAP is {published}."
+    return (
+        " By the convention of the published codes (unknown is negative, a class without positives has 0), mAP is "
+        f"{scores['mAP_published']:.2f} %."
+    )
 
 
 def _warning_list(record: Record) -> Markup | None:

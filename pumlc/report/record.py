@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Record:
             return None
         return self.summary["splits"][self.split]["scores"].get("kept")
 
-    @property
-    def positions(self) -> Iterator[tuple[float, dict[str, Any]]]:
+    @functools.cached_property
+    def positions(self) -> list[tuple[float, dict[str, Any]]]:
         """The events of steps with their place in epochs, in that order.
 
         Where the run went on from an earlier step, or with another number of steps per epoch, the events that it left
@@ -73,7 +74,7 @@ class Record:
                 placed = [(place, before) for place, before in placed if place <= begin]
             elif "step" in event:
                 placed.append((event["step"] / per_epoch, event))
-        return iter(placed)
+        return placed
 
 
 def read_run(folder: Path) -> Record:

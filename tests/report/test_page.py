@@ -88,7 +88,7 @@ def test_headline(run):
         *numbers,
         "of epoch 2, chosen on val",
         "26 pictures",
-        "codes, where ties count in their order, mAP is 87.00 %",
+        "has 0), mAP is 87.00 %",
     ):
         assert wanted in header
     warnings = [each.text for each in read(run).all("ul", "warnings")[0].all("li")]
