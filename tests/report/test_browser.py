@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pumlc.engine.trainer import fit
 from pumlc.report.__main__ import main
+from tests.engine.runs import tiny_run
 from tests.report.browser import Browser, chromium
 from tests.report.runs import with_classes, write_run
 
+PHOTOGRAPHS = Path(os.environ.get("PUMLC_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "scenes"
+SPLITS = {"train": 48, "val": 24, "test": 48}  # every so many of the photographs
 DESK, TELEPHONE = (1280, 900), (390, 844)
 
 # what sticks out of the window, apart from what scrolls within a box of its own
@@ -124,3 +132,28 @@ def test_many_classes_are_folded(browser, pages):
     browser.evaluate("document.querySelector('.unfold').click()")
     assert len(browser.evaluate(visible)) == 1000
     assert pages["many classes"].stat().st_size < 1.5e6
+
+
+def test_a_run_on_photographs(browser, tmp_path):
+    table = PHOTOGRAPHS / "labels.csv"
+    if not table.is_file():
+        pytest.skip(f"no photographs in {PHOTOGRAPHS}; PUMLC_TEST_DATA says where scenes is")
+    with table.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    of_split = [[row for row in rows if row[1] == split][::every] for split, every in SPLITS.items()]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        chosen = [[str(table.parent.resolve() / row[0]), *row[1:]] for row in itertools.chain(*of_split)]
+        csv.writer(file).writerows([header, *chosen])
+    config = dataclasses.replace(tiny_run(tmp_path, tmp_path / "run"), head="full", image_size=96, steps=3, prob=0.6)
+    assert fit(config) == 0
+    assert main([config.out, "--device", "cpu", "--pictures", "6"]) == 0
+    page = Path(config.out) / "report.html"
+    for size in (DESK, TELEPHONE):
+        browser.open(page, *size)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert browser.evaluate(OUTSIDE) == browser.evaluate(CLIPPED) == []
+        assert browser.evaluate(NOT_DRAWN) == 0
+    assert browser.complaints == []
+    assert browser.evaluate("document.querySelectorAll('.card > img').length") == 6
+    assert browser.evaluate("document.querySelectorAll('.maps img').length") >= 6
+    assert browser.evaluate("document.querySelector('.tiles .value').textContent").endswith(" %")
