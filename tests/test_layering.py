@@ -21,7 +21,7 @@ ALLOWED = {
     "metrics": {"errors"},
     "engine": {"errors", "ops", "nn", "methods", "data", "metrics", "__version__", "build_info"},
     "labels": {"errors", "engine"},
-    "evaluate": {"errors", "data", "engine"},
+    "evaluate": {"errors", "nn", "engine"},
     "report": {"errors", "nn", "data", "metrics", "engine", "__version__"},
     "predict": {"errors", "ops", "nn", "methods", "data", "metrics", "engine"},
     "__init__": {"ops"},

@@ -53,7 +53,7 @@ from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata, read_tensors
 
 FOLDER, SUMMARY = "evaluation", "evaluation.json"
-_SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 _TENSORS = {"logits": torch.float32, "labels": torch.int8, "observed": torch.int8, "usable": torch.bool}
 _HEADER = ("paths", "class_names", "split", "weights", "epoch")
 
@@ -106,7 +106,7 @@ def read_split(run: Path, split: str) -> EvaluatedSplit:
 
 def evaluated_splits(run: Path) -> tuple[str, ...]:
     """The splits that :func:`read_split` can read, in the order train, val, test."""
-    return tuple(split for split in _SPLITS if _path(run, split).is_file())
+    return tuple(split for split in SPLITS if _path(run, split).is_file())
 
 
 def write_summary(run: Path, summary: dict[str, Any]) -> Path:
@@ -115,6 +115,27 @@ def write_summary(run: Path, summary: dict[str, Any]) -> Path:
     text = json.dumps(finite(summary), indent=1, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
     return path
+
+
+def update_summary(run: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """Write ``evaluation.json`` with what it holds already of other splits and kinds, if that is of the same weights.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: it cannot be written, or what is there cannot be read.
+    """
+    before = read_summary(run) if (run / FOLDER / SUMMARY).is_file() else {}
+    if all(before.get(key) == finite(value) for key, value in summary.items() if key != "splits"):
+        splits = before["splits"] | summary["splits"]
+        for name, entry in summary["splits"].items():
+            old = before["splits"].get(name, {})
+            if old.get("images") == entry["images"]:
+                splits[name] = entry | {"scores": old["scores"] | entry["scores"]}
+        summary = summary | {"splits": {name: splits[name] for name in SPLITS if name in splits}}
+    write_summary(run, summary)
+    return summary
 
 
 def read_summary(run: Path) -> dict[str, Any]:
