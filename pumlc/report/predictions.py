@@ -30,8 +30,8 @@ class Predictions:
 
 
 def read_predictions(record: Record, split: str) -> Predictions | None:
-    """None where the split was not evaluated; raises InputError where its file is damaged."""
-    if record.summary is None or split not in evaluated_splits(record.folder):
+    """None where the split was not evaluated with the weights of the summary; InputError where its file is damaged."""
+    if record.summary is None or split not in record.summary["splits"] or split not in evaluated_splits(record.folder):
         return None
     evaluated, classes = read_split(record.folder, split), len(record.summary["class_names"])
     usable = evaluated.usable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pumlc.engine.config import Config
-from pumlc.engine.evaluation_files import FOLDER, SUMMARY, read_summary
+from pumlc.engine.evaluation_files import FOLDER, SPLITS, SUMMARY, read_summary
 from pumlc.engine.log import read_config, read_events
 from pumlc.errors import InputError
 
@@ -48,7 +48,7 @@ class Record:
     def split(self) -> str | None:
         """The split whose scores stand for the run: test, else val, else what there is."""
         if self.summary is not None:
-            return max(self.summary["splits"], key=("train", "val", "test").index, default=None)
+            return max(self.summary["splits"], key=SPLITS.index, default=None)
         return self.end["split"] if self.end else None
 
     @property

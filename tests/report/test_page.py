@@ -188,9 +188,11 @@ def test_without_an_evaluation_the_log_speaks(copy, capsys):
 def test_scores_that_flatter_are_named(copy):
     path = copy / "evaluation" / "evaluation.json"
     summary = json.loads(path.read_text())
-    del summary["splits"]["test"]
+    del summary["splits"]["test"]  # as where it was evaluated with other weights
     path.write_text(json.dumps(summary))
-    header = report(copy).all("header")[0].text
+    page = report(copy)
+    header = page.all("header")[0].text
+    assert "Pictures of val" in section(page, "pictures").text
     assert "too high for new pictures: its own pictures were used for weights and calibration and thresholds" in header
     assert "Nothing was chosen on" not in header
 
