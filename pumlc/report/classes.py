@@ -79,5 +79,5 @@ def _row(row: dict[str, Any]) -> Markup:
         element("th", isolated(row["name"]), scope="row"),
         element("td", bar, data_value="-1" if value is None else f"{value:.6f}"),
         element("td", unknown if positives is None else f"{positives:,}", data_value=str(positives or 0)),
-        element("td", unknown if share is None else f"{share:.1%}", data_value=f"{share or 0:.6f}"),
+        element("td", unknown if share is None else f"{100 * share:.1f} %", data_value=f"{share or 0:.6f}"),
     )

@@ -54,7 +54,7 @@ def curves(record: Record) -> Markup:
             line_chart(
                 each.title,
                 each.description,
-                [Series(each.key, _values(train, each.key, each.factor))],
+                [Series(each.title.lower(), _values(train, each.key, each.factor))],
                 EPOCHS,
                 each.axis,
                 marks=_restarts(record),

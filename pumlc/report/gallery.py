@@ -10,6 +10,7 @@ import torch
 
 from pumlc.engine.recogniser import Recogniser
 from pumlc.errors import InputError
+from pumlc.metrics.f1 import THRESHOLD
 from pumlc.report.heat import class_maps, overlay
 from pumlc.report.markup import Markup, element, isolated
 from pumlc.report.predictions import Predictions
@@ -82,13 +83,18 @@ def gallery(
         "Under each class is what is true"
         + (", what of it is seen in training (? is unknown)" if hidden else ", which nobody hides in this split")
         + ", and what the model says, with its "
-        + ("calibrated probability. " if record.summary["calibration"] else "probability, which is not calibrated. ")
-        + note
+        + ("calibrated probability" if record.summary["calibration"] else "probability, which is not calibrated")
+        + f". A yes is at least {_threshold_words(record)}. {note}"
     )
     columns = [
         element("div", element("h3", group), element("div", own, class_="cards")) for group, own in cards.items() if own
     ]
     return element("div", element("p", about, class_="quiet"), element("div", columns, class_="triple"))
+
+
+def _threshold_words(record: Record) -> str:
+    fitted_on = record.summary["fitted_on"]
+    return f"{THRESHOLD:g}" if fitted_on is None else f"the threshold that was chosen for the class on {fitted_on}"
 
 
 def _explanation(recogniser: Recogniser, maps: np.ndarray) -> str:

@@ -73,8 +73,9 @@ def _tiles(record: Record) -> Iterator[tuple[str, str, str]]:
         yield f"mAP on {end['split']}", _percent(end["mAP"]), "no interval was computed"
         yield "CF1 / OF1", _pair(end["CF1"], end["OF1"]), "at probability 0.5"
     if end:
-        waiting = f"{end['images_per_second']:.0f} img/s, {end['data_wait']:.0%} waiting for data"
-        yield "Training time", clock(end["seconds"]), waiting
+        waiting = f"{end['images_per_second']:.0f} img/s, {100 * end['data_wait']:.0f} % waiting for data"
+        is_whole = next(record.of("resume"), None) is None
+        yield "Time" if is_whole else "Time since resumed", clock(end["seconds"]), waiting
 
 
 def _tile(name: str, value: str, remark: str) -> Markup:

@@ -143,7 +143,7 @@ footer { color: var(--quiet); font-size: 13px; padding: 36px 0 40px; }
   .classes td:nth-child(4), .classes th:nth-child(4) { display: none; }
   .classes td:nth-child(3), .classes th:nth-child(3) { width: 5.6em; padding-right: 10px; }
   .classes th:first-child { padding-left: 10px; }
-  .classes .wide { width: 52%; }
+  .classes .wide { width: 46%; }
   .measure { gap: 6px; }
   .plain tbody th { white-space: normal; }
 }

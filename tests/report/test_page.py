@@ -88,6 +88,7 @@ def test_headline(run):
         *numbers,
         "of epoch 2, chosen on val",
         "26 pictures",
+        "Time since resumed1:15",
         "has 0), mAP is 87.00 %",
     ):
         assert wanted in header
@@ -98,6 +99,7 @@ def test_headline(run):
 
 def test_curves(run):
     charts = section(read(run), "curves").all("figure")
+    assert charts[3].all("li")[0].text == "training speed"
     titles = [each.all("figcaption")[0].text for each in charts]
     assert titles == [
         "Training loss",
