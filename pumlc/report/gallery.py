@@ -11,6 +11,7 @@ import torch
 from pumlc.engine.recogniser import Recogniser
 from pumlc.errors import InputError
 from pumlc.metrics.f1 import THRESHOLD
+from pumlc.nn import PUMLC
 from pumlc.report.heat import class_maps, overlay
 from pumlc.report.markup import Markup, element, isolated
 from pumlc.report.predictions import Predictions
@@ -65,17 +66,18 @@ def gallery(
     megapixels = record.config.max_megapixels
     pictures = [thumbnail(predictions.paths[choice.row], LARGE, megapixels) for choice in chosen]
     readable = [i for i, picture in enumerate(pictures) if not isinstance(picture, str)]
+    is_attention = recogniser is not None and isinstance(recogniser.model, PUMLC)
     maps: dict[int, np.ndarray] = {}
     note = "The weights are not there, so there are no maps."
     if recogniser is not None and readable:
         try:
             found = class_maps(recogniser, [predictions.paths[chosen[i].row] for i in readable], device, megapixels)
-            maps, note = dict(zip(readable, found, strict=True)), _explanation(recogniser, found)
+            maps, note = dict(zip(readable, found, strict=True)), _explanation(found, is_attention=is_attention)
         except InputError as error:
             note = f"There are no maps: {error}"
     cards: dict[str, list[Markup]] = {group: [] for group in GROUPS}
     for i, (choice, picture) in enumerate(zip(chosen, pictures, strict=True)):
-        card = _card(predictions, choice.row, picture, maps.get(i), is_attention=record.config.head == "full")
+        card = _card(predictions, choice.row, picture, maps.get(i), is_attention=is_attention)
         cards[choice.group].append(card)
     hidden = bool((predictions.observed != predictions.labels).any())
     about = (
@@ -97,10 +99,11 @@ def _threshold_words(record: Record) -> str:
     return f"{THRESHOLD:g}" if fitted_on is None else f"the threshold that was chosen for the class on {fitted_on}"
 
 
-def _explanation(recogniser: Recogniser, maps: np.ndarray) -> str:
+def _explanation(maps: np.ndarray, *, is_attention: bool) -> str:
+    """What the maps [N, C, h, w] show."""
     height, width = maps.shape[2:]
     size = f"{height} \N{MULTIPLICATION SIGN} {width} positions"
-    if hasattr(recogniser.model, "decoupling"):
+    if is_attention:
         return (
             f"The maps are where each class looks: the attention of its semantic decoupling over {size}, from "
             "nothing (grey) to its peak (glowing), which is given in multiples of an even look at everything."

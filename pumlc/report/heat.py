@@ -48,7 +48,7 @@ def overlay(picture: Image, heat: np.ndarray) -> Image:
     image = require("PIL.Image", "pillow")
     size = picture.size
     # between the middles of the positions as between those of pixels
-    smooth = image.fromarray(heat.astype(np.float32)).resize(size, image.Resampling.BICUBIC)
+    smooth = image.fromarray(heat.astype(np.float32)).resize(size, image.Resampling.BILINEAR)
     strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
     colours = np.asarray(picture, np.float32)
     grey = colours.mean(2, keepdims=True) * _DIM

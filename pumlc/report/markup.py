@@ -6,11 +6,12 @@ import html
 import re
 import shlex
 from collections.abc import Iterable
+from typing import TypeAlias
 
 _VOID = frozenset({"br", "img", "input", "meta"})
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # which HTML has no place for
 
-Content = "str | int | None | Iterable[Content]"
+Content: TypeAlias = "str | int | Iterable[Content] | None"
 
 
 class Markup(str):

@@ -31,6 +31,8 @@ def page(title: str, header: Markup, sections: Sequence[Section]) -> bytes:
     """
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    links = [element("a", each.title, href=f"#{each.anchor}") for each in sections]
+    blocks = [element("section", element("h2", each.title), each.content, id=each.anchor) for each in sections]
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -40,14 +42,12 @@ def page(title: str, header: Markup, sections: Sequence[Section]) -> bytes:
         element("title", title),
         element("style", Markup(STYLE)),
     )
-    links = [element("a", each.title, href=f"#{each.anchor}") for each in sections]
-    blocks = [element("section", element("h2", each.title), each.content, id=each.anchor) for each in sections]
-    content = [element("nav", links, aria_label="Sections"), element("main", header, blocks, Markup("FOOTER"))]
-    body = element("body", content, element("script", Markup(SCRIPT)))
-    document = "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
-    size = len(document.encode())
-    footer = element(
-        "footer", f"pumlc {pumlc.__version__}. This page is one file of {size_text(size)} and fetches nothing."
-    )
-    before, _, after = document.rpartition("FOOTER")
-    return (before + footer + after).encode()
+
+    def document(last_words: str) -> bytes:
+        navigation = element("nav", links, aria_label="Sections")
+        main = element("main", header, blocks, element("footer", last_words))
+        body = element("body", navigation, main, element("script", Markup(SCRIPT)))
+        return ("<!doctype html>\n" + element("html", head, body, lang="en") + "\n").encode()
+
+    size = size_text(len(document("")))
+    return document(f"pumlc {pumlc.__version__}. This page is one file of {size} and fetches nothing.")
