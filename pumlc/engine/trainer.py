@@ -305,12 +305,12 @@ class Trainer:
         split, epoch = self.evaluator.selection_split, self.epoch_of_last_step
         if split is None and self._asked_to_stop():
             raise StoppedError
-        scores = {} if split is None else self.evaluate(split)
+        scores = {} if split is None else self._evaluate(split)
         if split != "val":
             self.kept_weights.save(self.final_weights, epoch, self.step, selected_on=None)
             return scores
         if self.evaluator.maxima is not None:
-            self.evaluate("test")
+            self._evaluate("test")
         kind = max(scores, key=lambda kind: scores[kind].mean_ap)
         if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
             self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
@@ -322,7 +322,7 @@ class Trainer:
         scores = self.scores.get(self.final_weights)
         return None if scores is None else Scores(**scores)
 
-    def evaluate(self, split: str) -> dict[str, Scores]:
+    def _evaluate(self, split: str) -> dict[str, Scores]:
         """Scores of the weights of this step, "model" and "ema"."""
         answers = self.evaluator.answers(split, self.model, self.average, self.log)
         return self.evaluator.score(split, answers, self.log, epoch=self.epoch_of_last_step, step=self.step)

@@ -24,6 +24,7 @@ from pumlc.engine.trainer import Trainer, fit
 from pumlc.metrics.f1 import f1
 from pumlc.metrics.reliability import pooled, reliability
 from pumlc.metrics.scores import score
+from pumlc.metrics.thresholds import choose_thresholds
 from pumlc.nn.pretrained import read_metadata
 from tests.engine.runs import events, tiny_run
 
@@ -98,6 +99,10 @@ def test_calibration_and_thresholds_are_kept_with_the_weights(config):
         assert kept["reliability"][when]["ECE"] == pytest.approx(100 * float(pooled(table).error))
         assert kept["reliability"][when]["ECE_classes"] == pytest.approx(100 * float(table.error.mean()))
         assert sum(bin["count"] for bin in kept["reliability"][when]["bins"]) == 36
+    val = read_split(run, "val")
+    chosen = choose_thresholds(recogniser.calibration(val.logits), val.labels)
+    assert recogniser.thresholds.tolist() == pytest.approx(chosen.tolist())
+    assert chosen.tolist() != pytest.approx(choose_thresholds(val.logits, val.labels).tolist())
     assert summary["thresholds"] == recogniser.thresholds.tolist()
     assert summary["calibration"]["bias"] == recogniser.calibration.bias.tolist()
 
