@@ -41,17 +41,19 @@ def score_text(scores: dict[str, Any] | None, key: str) -> str:
 
 def _about(record: Record) -> Markup:
     config, start = record.config, record.start
-    size = f" of {start['images']:,} pictures and {start['classes']} classes" if start else ""
+    size = f", {start['images']:,} pictures, {start['classes']} classes" if start else ""
     if config.single_positive:
-        kept = ", with one positive label of each picture"
+        labels = "one positive label of each picture"
     else:
-        kept = f", with {100 * config.prob:g} % of the labels" if config.prob < 1 else ", with all labels"
-    head = "semantic decoupling and a graph network" if config.head == "full" else "a linear unit per class"
-    branches = " and local-global convolutions" if config.local_global else ""
+        labels = f"{100 * config.prob:g} % of the labels" if config.prob < 1 else "all labels"
+    parts = ["local-global convolutions"] if config.local_global else []
+    parts += ["semantic decoupling", "a graph network"] if config.head == "full" else ["a linear unit per class"]
+    *others, last = parts
+    network = f"{', '.join(others)} and {last}" if others else last
     return join(
-        f"{config.backbone}{branches} with {head}, trained by {config.method} on the {config.layout} data ",
+        f"{config.backbone} with {network}, trained by {config.method} on ",
         isolated(config.data),
-        f"{size}{kept}, at {config.image_size} pixels for {config.epochs} epochs.",
+        f" ({config.layout}{size}) with {labels}, at {config.image_size} pixels for {config.epochs} epochs.",
     )
 
 
