@@ -12,7 +12,7 @@ FOLD = 30  # classes; of more than that, only both ends of the table are seen at
 
 def classes(record: Record) -> Markup:
     """A row per class: name, bar, AP, positives and their share; highest AP first."""
-    rows = _rows(record)
+    rows = class_rows(record)
     if not rows:
         return element("p", "No class was scored.", class_="quiet")
     rows.sort(key=lambda row: (row["AP"] is None, -(row["AP"] or 0), row["name"]))
@@ -32,17 +32,22 @@ def classes(record: Record) -> Markup:
         "Click on a heading to sort.",
         class_="quiet",
     )
-    if len(rows) <= FOLD:
+    return fold(note, table, len(rows))
+
+
+def fold(note: Markup, table: Markup, rows: int) -> Markup:
+    """A table of classes below its note; where it is long, with its middle folded away until a box is ticked."""
+    if rows <= FOLD:
         return element("div", note, table)
     switch = element(
         "label",
         element("input", type="checkbox", class_="unfold"),
-        f" show all {len(rows)} classes; otherwise only both ends of the order are seen",
+        f" show all {rows} classes; otherwise only both ends of the order are seen",
     )
     return element("div", note, switch, table, class_="folded")
 
 
-def _rows(record: Record) -> list[dict[str, Any]]:
+def class_rows(record: Record) -> list[dict[str, Any]]:
     """Those of the evaluation; without one, what the last log line of the kept weights has."""
     if record.scores:
         return [*record.scores["classes"]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pumlc.errors import InputError
 from pumlc.report.charts import COLOURS
+from pumlc.report.classes import class_rows, fold
 from pumlc.report.curves import overlaid
 from pumlc.report.headline import score_text
 from pumlc.report.markup import Markup, element, isolated
@@ -62,7 +62,7 @@ def write_comparison(runs: Sequence[Path], out: Path | None) -> tuple[Path, int]
 def _warning_list(records: Sequence[Record]) -> Markup | None:
     """What keeps the scores from being compared."""
     found: list[str] = []
-    if len({record.split for record in records}) > 1:
+    if len({record.split for record in records if record.split is not None}) > 1:
         found.append("The scores are of different splits, and cannot be compared.")
     images = {record.summary["splits"][record.split]["images"] for record in records if record.scores}
     data = {record.config.data for record in records}
@@ -70,7 +70,7 @@ def _warning_list(records: Sequence[Record]) -> Markup | None:
         found.append("The runs have different data or numbers of held-out pictures: compare their scores with care.")
     missing = [record.name for record in records if not record.scores]
     if missing:
-        found.append(f"Not evaluated, so without intervals and classes: {', '.join(missing)}.")
+        found.append(f"Not evaluated, so without intervals: {', '.join(missing)}.")
     flattered = [
         record.name for record in records if record.scores and record.summary["splits"][record.split]["flattered_by"]
     ]
@@ -153,11 +153,11 @@ def _classes(records: Sequence[Record]) -> Markup:
     ]
     note = element("p", "Average precision in percent, and the difference from the first run.", class_="quiet")
     table = element("table", element("thead", element("tr", header)), element("tbody", body), class_="plain")
-    return element("div", note, element("div", table, class_="panel runs"))
+    return fold(note, element("div", table, class_="panel runs"), len(rows))
 
 
-def _ap(record: Record) -> dict[str, Any]:
-    return {} if not record.scores else {each["name"]: each["AP"] for each in record.scores["classes"]}
+def _ap(record: Record) -> dict[str, float | None]:
+    return {each["name"]: each["AP"] for each in class_rows(record)}
 
 
 def _value(value: float | None) -> Markup:

@@ -69,16 +69,28 @@ def curves(record: Record) -> Markup:
 def overlaid(records: Sequence[Record]) -> Markup:
     """mAP, loss and speed of several runs in the same axes, a colour each, in the order of ``records``."""
 
-    def chart(title: str, description: str, label: str, points: Callable[[Record], list[Point]]) -> Markup:
+    def chart(
+        title: str,
+        description: str,
+        label: str,
+        points: Callable[[Record], list[Point]],
+        name: Callable[[Record], str] = lambda record: record.name,
+    ) -> Markup:
         series = [
-            Series(record.name, points(record), colour=number % COLOURS + 1, dashed=number >= COLOURS)
+            Series(name(record), points(record), colour=number % COLOURS + 1, dashed=number >= COLOURS)
             for number, record in enumerate(records)
         ]
         return line_chart(title, description, series, EPOCHS, Axis(label))
 
     return element(
         "div",
-        chart("mAP", "Held-out mAP of each run over its epochs, of the better weights.", "mAP, %", _best_maps),
+        chart(
+            "mAP",
+            "Held-out mAP of each run over its epochs, of the better weights.",
+            "mAP, %",
+            _best_maps,
+            _name_and_split,
+        ),
         chart("Training loss", "Training loss of each run.", "loss", lambda record: _train(record, "loss")),
         chart(
             "Training speed",
@@ -88,6 +100,10 @@ def overlaid(records: Sequence[Record]) -> Markup:
         ),
         class_="charts",
     )
+
+
+def _name_and_split(record: Record) -> str:
+    return f"{record.name}, {_selection_split(record)}"
 
 
 def _train(record: Record, key: str) -> list[Point]:

@@ -57,7 +57,8 @@ def test_scores_settings_and_classes(runs, capsys):
 
     charts = section(page, "curves").all("figure")
     assert [len(each.all("path", "line")) for each in charts] == [2, 2, 2]
-    assert [each.text for each in charts[0].all("li")] == ["first", "<second>"]
+    assert [each.text for each in charts[0].all("li")] == ["first, val", "<second>, val"]
+    assert [each.text for each in charts[1].all("li")] == ["first", "<second>"]
 
 
 def test_runs_alone_are_given_after_the_flag(runs, tmp_path):
@@ -70,7 +71,7 @@ def test_a_run_without_evaluation_is_named(runs):
     (runs[1] / "evaluation" / "evaluation.json").unlink()
     assert compare(runs[0], "--compare", runs[1]) == 0
     page = parse((runs[0] / "comparison.html").read_text(encoding="utf-8"))
-    assert "Not evaluated, so without intervals and classes: <second>" in page.all("header")[0].text
+    assert "Not evaluated, so without intervals: <second>" in page.all("header")[0].text
     assert "no scored class in common" in section(page, "classes").text
 
 
