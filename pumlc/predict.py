@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,39 +14,11 @@ import torch
 from pumlc.data.loader import EvaluationLoader
 from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.evaluation import logits_of_split
-from pumlc.engine.metrics import THRESHOLD
+from pumlc.engine.recogniser import Recogniser, load_recogniser
 from pumlc.errors import InputError, MissingPackageError
-from pumlc.nn import PUMLC
-from pumlc.nn.backbone import BackboneNetwork
-from pumlc.nn.classifier import Classifier
-from pumlc.nn.pretrained import load_weights, read_metadata
+from pumlc.metrics.f1 import THRESHOLD
 
 BATCH_SIZE = 32
-HEADS = {"linear": Classifier, "full": PUMLC}
-
-
-class Recogniser(NamedTuple):
-    model: BackboneNetwork
-    class_names: list[str]
-
-
-def load_recogniser(run: Path) -> Recogniser:
-    """The model in a run folder's ``best.safetensors``, which holds all that it takes; raises InputError."""
-    path = run / "best.safetensors" if run.is_dir() else run
-    if not path.is_file():
-        raise InputError(f"There are no weights {path}. Give a run folder that has finished an epoch.")
-    metadata = read_metadata(path)
-    try:
-        names, backbone, size = (json.loads(metadata[key]) for key in ("class_names", "backbone", "image_size"))
-        local_global = json.loads(metadata.get("local_global", "false"))
-        network = HEADS[json.loads(metadata.get("head", '"linear"'))]
-        boost = json.loads(metadata.get("boost", "1"))
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} was not written by train.py: its header lacks {error}.") from error
-    options = {} if boost == 1 else {"boost": boost}  # of the linear head alone
-    model = network(backbone, len(names), image_size=size, train_all=True, local_global=local_global, **options)
-    load_weights(model, str(path))
-    return Recogniser(model.eval(), names)
 
 
 def predict(recogniser: Recogniser, images: Sequence[Path], device: torch.device) -> np.ndarray:

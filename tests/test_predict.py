@@ -14,8 +14,8 @@ from pumlc import predict
 from pumlc.data import load_splits
 from pumlc.data.loader import EvaluationLoader
 from pumlc.engine.checkpoint import save_weights
-from pumlc.engine.metrics import score
 from pumlc.engine.trainer import fit
+from pumlc.metrics.scores import score
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from tests.engine.runs import events, tiny_run

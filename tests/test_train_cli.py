@@ -39,12 +39,14 @@ def test_finished_run_and_its_predictions(train, picture_table, tmp_path, capsys
     run = tmp_path / "run"
     assert train("csv", "--data", picture_table, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY) == 0
     assert read_log(run)[-1]["event"] == "end"
-    assert f"Try next: python -m pumlc.predict {run} " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"Try next: python -m pumlc.predict {run} " in output
+    assert f"          python -m pumlc.report {run}\n" in output
 
 
 @pytest.mark.parametrize("layers", [["--train-all"], ["--no-train-all"]])
 def test_global_branches_train_go_on_and_predict(layers, train, picture_table, tmp_path, capsys):
-    from pumlc.predict import load_recogniser
+    from pumlc.engine.recogniser import load_recogniser
 
     run = tmp_path / "run"
     settings = ["--local-global", *layers, "--epochs", 1, "--batch-size", 8, "--out", run, *TINY]

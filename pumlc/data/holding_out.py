@@ -9,6 +9,8 @@ import numpy as np
 from pumlc.data.dataset import Splits
 from pumlc.errors import InputError
 
+DEFAULT_SHARE = 0.1
+
 
 def hold_out(
     splits: Splits, share: float, seed: int = 0, *, unknown_is_negative: bool = False

@@ -27,8 +27,8 @@ class Config:
     """COCO: use the images without any object too."""
     difficult: Literal["unknown", "negative"] = "unknown"
     """VOC: what a class is in an image where all its objects are marked difficult."""
-    hold_out: float = 0.0
-    """Share of the training images held out with all their labels as val split; only where the data has none."""
+    hold_out: float | None = None
+    """Share of the training images held out, with all labels, as val split: by default a tenth where there is none."""
     num_classes: int | None = None
     """Number of classes that the data set must have; by default what it has."""
     quarantine: str | None = None
@@ -151,6 +151,8 @@ class Config:
     """Several processes: how long they wait for one that hangs, before the run ends and names it."""
     log_every: int = 50
     """Steps between two lines of log.jsonl."""
+    tensorboard: bool = False
+    """Write the numbers of log.jsonl as event files for TensorBoard too, into tensorboard/ of the run folder."""
 
     @property
     def total_epochs(self) -> int:

@@ -6,11 +6,14 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pumlc.engine.metrics import Scores
 from pumlc.engine.monitor import Speed, Window, speed
 from pumlc.errors import require
+from pumlc.metrics.scores import Scores
+
+if TYPE_CHECKING:
+    from pumlc.engine.final_evaluation import Outcome
 
 
 class Bar(Protocol):
@@ -64,28 +67,9 @@ class Console:
     def stopped(self, run: Path) -> None:
         self.say(f"Stopped; everything is saved. Go on with:\n  python train.py --resume {shlex.quote(str(run))}")
 
-    def finished(
-        self,
-        split: str | None,
-        kind: str,
-        chosen: Scores | None,
-        last: Scores | None,
-        pace: Speed,
-        seconds: float,
-        warning: str | None,
-    ) -> None:
-        """The results; ``chosen`` are the scores of the weights that are kept, ``last`` of the last ones."""
-        if chosen is None or last is None:
-            self.say("No held-out split: there is no mAP to report.")
-        else:
-            text = f"{split} mAP {chosen.mean_ap:.2f} %, CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f}"
-            text += "".join(f", {name.replace('_', ' ')} {value:.2f}" for name, value in chosen.of_images.items())
-            text += f" (weights: {kind})"
-            if chosen is not last:
-                text += f"; mAP {last.mean_ap:.2f} % with the last weights"
-            if chosen.left_out:
-                text += f"; {chosen.left_out} classes without positives left out"
-            self.say(text)
+    def finished(self, outcome: Outcome, pace: Speed, seconds: float, warning: str | None) -> None:
+        """The results."""
+        self.say("\n".join(_results(outcome)))
         self.say(
             f"{pace.images_per_second:.1f} img/s in training, of which {pace.wait:.1%} of the time waiting for data; "
             f"{clock(seconds)} in all"
@@ -95,9 +79,11 @@ class Console:
 
     def next_steps(self, run: Path, picture: str | None) -> None:
         example = shlex.quote(picture) if picture else "IMAGE.jpg"
+        folder = shlex.quote(str(run))
         self.say(
             f"Run folder: {run} (log.jsonl holds every number)\n"
-            f"Try next: python -m pumlc.predict {shlex.quote(str(run))} {example}"
+            f"Try next: python -m pumlc.predict {folder} {example}\n"
+            f"          python -m pumlc.report {folder}"
         )
 
 
@@ -106,3 +92,32 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _results(outcome: Outcome) -> Iterator[str]:
+    """Lines on how good the kept weights are, and on what was chosen where."""
+    chosen, last, judged = outcome.chosen, outcome.last, outcome.judged
+    if chosen is None or last is None or judged is None:
+        yield "No held-out split: there is no mAP to report, and nothing was chosen or calibrated."
+        return
+    low, high = judged["mAP_interval"]
+    yield (
+        f"{outcome.split} mAP {chosen.mean_ap:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+        + "".join(f", {name.replace('_', ' ')} {value:.2f}" for name, value in chosen.of_images.items())
+        + f", weights: {outcome.kind}"
+        + (f"; mAP {last.mean_ap:.2f} % with the last weights" if chosen is not last else "")
+        + (f"; {chosen.left_out} classes without positives left out" if chosen.left_out else "")
+    )
+    at_half = f"CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} at 0.5"
+    before, after = (judged["reliability"][when] for when in ("before", "after"))
+    if after is None:
+        yield f"{at_half}; calibration error {before['ECE']:.2f} %"
+        yield (
+            f"Nothing was chosen on {outcome.split}: these are the weights of the last step. Without a val split there "
+            "are no thresholds and no calibration."
+        )
+        return
+    yield f"{at_half}; CF1 {judged['CF1_thresholds']:.2f}, OF1 {judged['OF1_thresholds']:.2f} at thresholds from val"
+    yield f"calibration error {before['ECE']:.2f} %, {after['ECE']:.2f} % calibrated on val"
+    if outcome.split == "val":
+        yield "Weights, thresholds and calibration were chosen on val itself: on other images they do worse."

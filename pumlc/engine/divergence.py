@@ -1,4 +1,4 @@
-"""The end of a run whose loss is not finite, explained."""
+"""The end of a run whose loss, or whose scores, are not finite, explained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pumlc.engine import DivergedError
 from pumlc.engine.checkpoint import checkpoints
@@ -29,3 +30,10 @@ def diverged(
         f"The last checkpoint is {saved[-1] if saved else 'missing: none was due yet'}. "
         "Try a lower --lr, --clip-norm 1 or --precision fp32."
     )
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raise DivergedError where one of the logits [N, C] is not finite."""
+    bad = int((~torch.isfinite(logits)).any(1).sum())
+    if bad:
+        raise DivergedError(f"The scores of {bad} of {len(logits)} images are not finite. Lower --lr, or use fp32.")

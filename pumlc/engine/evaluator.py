@@ -7,24 +7,35 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pumlc.data import Dataset
 from pumlc.engine.config import Config
 from pumlc.engine.console import Console
 from pumlc.engine.distributed import World
+from pumlc.engine.divergence import check_logits
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluation import logits_of_split
 from pumlc.engine.interrupt import StoppedError
 from pumlc.engine.log import RunLog
-from pumlc.engine.metrics import Scores, score
 from pumlc.engine.precision import Precision
 from pumlc.engine.published_evaluation import NAME, TestSetMaxima
-from pumlc.engine.ranking_metrics import f1_per_image, top_accuracy
 from pumlc.engine.setup import Data, evaluation_loader
 from pumlc.errors import InputError
+from pumlc.metrics.ranking import f1_per_image, top_accuracy
+from pumlc.metrics.scores import Scores, score
 from pumlc.nn.backbone import BackboneNetwork
+
+
+class Answers(NamedTuple):
+    """What weights say of the N images of a split."""
+
+    logits: dict[str, Tensor]  # [N, C] float32 on the CPU, by kind of weights: "model", and maybe "ema"
+    usable: Tensor  # [N] bool, False where the picture cannot be used, and the logits mean nothing
+    seconds: float  # that it took
 
 
 class Evaluator:
@@ -67,8 +78,13 @@ class Evaluator:
         self.maxima = TestSetMaxima() if config.published_evaluation else None
         self._scores_of_images = scores_of_images(config)
 
-    def __contains__(self, split: str) -> bool:
-        return split in self._splits
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that are there, val before test."""
+        return tuple(self._splits)
+
+    def dataset(self, split: str) -> Dataset:
+        return self._splits[split][0]
 
     @property
     def selection_split(self) -> str | None:
@@ -78,26 +94,13 @@ class Evaluator:
     @property
     def example(self) -> str | None:
         """A picture that was held out, of the test split where there is one."""
-        return next((str(self._splits[name][0].paths[0]) for name in ("test", "val") if name in self), None)
+        return str(self.dataset(self.splits[-1]).paths[0]) if self.splits else None
 
-    def evaluate(
-        self,
-        split: str,
-        model: BackboneNetwork,
-        average: MovingAverage | None,
-        log: RunLog,
-        *,
-        epoch: int,
-        step: int,
-        weights: str = "last",
-    ) -> dict[str, Scores]:
-        """Scores by kind of weights, "model" and with an ``average`` "ema"; logged with these numbers.
-
-        Args:
-            weights: "last", or "best" where ``model`` holds weights that were chosen on val and read back.
+    def answers(self, split: str, model: BackboneNetwork, average: MovingAverage | None, log: RunLog) -> Answers:
+        """What the weights of the model, and of the average where there is one, say of a split.
 
         Raises:
-            StoppedError: the run shall stop; nothing was logged.
+            StoppedError: the run shall stop.
         """
         start = time.perf_counter()
         dataset, loader = self._splits[split]
@@ -120,8 +123,19 @@ class Evaluator:
             )
         self._pictures.share(self._world, log)
         usable = torch.from_numpy(~self._pictures.quarantines[split].bad)
-        labels = torch.from_numpy(dataset.labels)[usable]
-        logits = {kind: values[usable] for kind, values in logits.items()}
+        return Answers(logits, usable, time.perf_counter() - start)
+
+    def score(
+        self, split: str, answers: Answers, log: RunLog, *, epoch: int, step: int, weights: str = "last"
+    ) -> dict[str, Scores]:
+        """Scores by kind of weights, logged with these numbers.
+
+        Args:
+            weights: "last", or "best" where those of "model" were chosen on val and read back.
+        """
+        dataset = self.dataset(split)
+        labels = torch.from_numpy(dataset.labels)[answers.usable]
+        logits = {kind: values[answers.usable] for kind, values in answers.logits.items()}
         scores = {kind: self._score(values, labels) for kind, values in logits.items()}
         plain, ema = scores["model"], scores.get("ema")
         log.event(
@@ -142,7 +156,7 @@ class Evaluator:
             bad_pictures=len(dataset) - len(labels),
             AP=dict(zip(dataset.class_names, plain.ap, strict=True)),
             AP_ema=ema and dict(zip(dataset.class_names, ema.ap, strict=True)),
-            seconds=round(time.perf_counter() - start, 3),
+            seconds=round(answers.seconds, 3),
         )
         if self.maxima is not None and split == "test" and weights == "last":  # the best were the last once
             self.maxima.update(logits, labels)
@@ -150,6 +164,7 @@ class Evaluator:
         return scores
 
     def _score(self, logits: Tensor, labels: Tensor) -> Scores:
+        check_logits(logits)
         of_images = {name: function(logits, labels) for name, function in self._scores_of_images.items()}
         return dataclasses.replace(score(logits, labels), of_images=of_images)
 

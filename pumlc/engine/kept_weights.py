@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pumlc.engine.distributed import World
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.whole_files import link_atomically
 from pumlc.nn.backbone import BackboneNetwork
-from pumlc.nn.pretrained import read_tensors
+from pumlc.nn.pretrained import read_metadata, read_tensors
 
 
 class KeptWeights:
@@ -51,9 +52,13 @@ class KeptWeights:
             "pumlc": pumlc.__version__,
         }
 
-    def save(self, kind: str, epoch: int, step: int) -> None:
-        """Write those of the model, or with kind "ema" their average, as of an epoch counted from 1."""
-        metadata = self._metadata | {"weights": kind, "epoch": epoch}
+    def save(self, kind: str, epoch: int, step: int, selected_on: str | None) -> None:
+        """Write those of the model, or with kind "ema" their average, as of an epoch counted from 1.
+
+        Args:
+            selected_on: the split on which they were better than all before; None where they are simply the last.
+        """
+        metadata = self._metadata | {"weights": kind, "epoch": epoch, "selected_on": selected_on}
         path = self._of(step)
 
         def write() -> None:
@@ -70,6 +75,13 @@ class KeptWeights:
         if tensors is not None:
             self._model.load_state_dict(tensors)
         self._world.copy_from_main(self._model.state_dict().values())
+
+    def describe(self, more: Mapping[str, Any]) -> None:
+        """Put more into the header of what was written last, on the first process alone."""
+        path = self._all()[-1]
+        metadata = {key: json.loads(value) for key, value in read_metadata(path).items()}
+        save_weights(path, read_tensors(path), metadata | more)
+        link_atomically(path, self._path)
 
     def go_back(self, step: int) -> None:
         """Keep what was kept when the checkpoint after ``step`` was written, on the first process alone."""

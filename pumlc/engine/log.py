@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,7 +20,7 @@ from pumlc.engine.config import Config
 from pumlc.engine.whole_files import disk_errors, write_atomically
 from pumlc.errors import InputError
 
-PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
+PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "numpy", "pycocotools", "safetensors")
 
 
 NAME, LOST = "log.jsonl", "log.lost.jsonl"
@@ -28,10 +28,19 @@ ENVIRONMENT = "environment.json"
 _OF_SAVING = ("checkpoint", "interrupted")  # events that follow the checkpoint that they are of
 
 
+class Listener(Protocol):
+    """Hears every event as it stands in the log."""
+
+    def write(self, event: dict[str, Any]) -> object: ...
+
+    def close(self) -> object: ...
+
+
 class RunLog:
     """Appends to ``log.jsonl``; does nothing on ranks other than the first, where ``run`` is None."""
 
-    def __init__(self, run: Path | None) -> None:
+    def __init__(self, run: Path | None, listener: Listener | None = None) -> None:
+        self._listener = listener
         self._file = None
         if run is not None:
             with disk_errors(run / NAME, "opened"):
@@ -41,10 +50,12 @@ class RunLog:
         """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
         if self._file is None:
             return
-        record = {"event": name, "time": round(time.time(), 3), **values}
+        record = finite({"event": name, "time": round(time.time(), 3), **values})
         with disk_errors(Path(self._file.name), "written"):
-            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
+        if self._listener is not None:
+            self._listener.write(record)
 
     def sync(self) -> int:
         """Bring all events to disk; how many bytes they are, for :func:`cut_log`."""
@@ -57,6 +68,8 @@ class RunLog:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+        if self._listener is not None:
+            self._listener.close()
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:
@@ -109,11 +122,11 @@ def _is_of_saving(line: bytes, step: int) -> bool:
     return event["event"] in _OF_SAVING and event["step"] == step
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

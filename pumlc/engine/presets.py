@@ -37,10 +37,14 @@ RECIPES = {  # --recipe, and the defaults that it stands for
     "full": {"head": "full", "local_global": True, "mixup": 1.0},
 }
 
+# The published recipes train on all images. Nothing is chosen on a test split here, whatever their codes do.
+_NOTHING_HELD_OUT = {"hold_out": 0.0}
+
 # The recipes of the PU-MLC paper at 10 % of the labels. The schedule spans 80 epochs and is cut short.
 _PUBLISHED = Config(
     data="",
     layout="coco",
+    **_NOTHING_HELD_OUT,
     prob=0.1,
     backbone="resnet101",
     weights="auto",
@@ -70,6 +74,7 @@ _VOC07 = replace(_PUBLISHED, layout="voc", epochs=56, batch_size=45, lr=4e-5, em
 _ASL = Config(
     data="",
     layout="coco",
+    **_NOTHING_HELD_OUT,
     method="asl",
     backbone="resnet101",
     train_all=True,
@@ -89,6 +94,7 @@ _ASL = Config(
 _MILE = Config(
     data="",
     layout="folder",
+    **_NOTHING_HELD_OUT,
     method="mile",
     backbone="resnet50",
     weights="none",

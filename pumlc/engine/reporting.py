@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pumlc.engine.metrics import Scores
+from pumlc.engine.final_evaluation import Outcome
 from pumlc.engine.monitor import Speed
 from pumlc.engine.published_evaluation import NAME
 
@@ -31,6 +32,7 @@ def introduce(run: Trainer) -> None:
         last_step=run.last_step,
         steps_per_epoch=run.steps_per_epoch,
         images=len(run.data.splits.train),
+        selected_on="val" if run.data.splits.val is not None else None,
         classes=len(run.class_names),
         method=run.config.method,
         head=run.config.head,
@@ -43,25 +45,19 @@ def introduce(run: Trainer) -> None:
     )
 
 
-def conclude(
-    run: Trainer,
-    split: str | None,
-    kind: str,
-    chosen: Scores | None,
-    last: Scores | None,
-    pace: Speed,
-    seconds: float,
-) -> None:
-    """Say what came out of it: ``chosen`` are the scores of the weights that are kept, ``last`` of the last ones."""
+def conclude(run: Trainer, outcome: Outcome, pace: Speed, seconds: float) -> None:
+    """Say what came out of it."""
     maxima = run.evaluator.maxima
+    chosen, judged = outcome.chosen, outcome.judged
     run.log.event(
         "end",
-        split=split,
-        weights=kind,
+        split=outcome.split,
+        weights=outcome.kind,
         mAP=chosen and chosen.mean_ap,
-        mAP_last=last and last.mean_ap,
+        mAP_last=outcome.last and outcome.last.mean_ap,
         CF1=chosen and chosen.cf1,
         OF1=chosen and chosen.of1,
+        **(_judgement(judged) if judged else {}),
         **(chosen.of_images if chosen else {}),
         classes_without_positives=chosen and chosen.left_out,
         bad_pictures=run.data.pictures.counts(),
@@ -73,11 +69,21 @@ def conclude(
         **({} if maxima is None else {NAME: maxima.values}),
     )
     run.log.close()
-    run.console.finished(split, kind, chosen, last, pace, seconds, run.warning)
+    run.console.finished(outcome, pace, seconds, run.warning)
     if maxima is not None:
         run.console.say(maxima.summary())
     draw(run)
     run.console.next_steps(run.run_folder, run.evaluator.example)
+
+
+def _judgement(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What the log's last line has of the scores in evaluation.json."""
+    after = scores["reliability"]["after"]
+    return {
+        **{name: scores[name] for name in ("mAP_interval", "mAP_published", "CF1_thresholds", "OF1_thresholds")},
+        "ECE": scores["reliability"]["before"]["ECE"],
+        "ECE_calibrated": after and after["ECE"],
+    }
 
 
 def draw(run: Trainer) -> None:

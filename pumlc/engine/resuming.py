@@ -26,6 +26,7 @@ FREE_ON_RESUME = frozenset(
         "threads",
         "steps",
         "log_every",
+        "tensorboard",
         "out",
         "resume",
         "checkpoint_minutes",

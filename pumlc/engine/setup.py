@@ -14,7 +14,7 @@ from pumlc import nn
 from pumlc.data import Dataset, Splits, load_splits
 from pumlc.data.augmentation import CROPS_512, CROPS_640, Augmentation
 from pumlc.data.dropping import keep_proportion, single_positive
-from pumlc.data.holding_out import hold_out
+from pumlc.data.holding_out import DEFAULT_SHARE, hold_out
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.word_vectors import read_word_vectors
 from pumlc.engine.config import Config
@@ -45,6 +45,7 @@ class Data:
     splits: Splits
     observed: np.ndarray  # [N, C] int8, what is left of the training labels
     pictures: Pictures  # which images cannot be used
+    notes: tuple[str, ...] = ()  # on what is held out
 
     def summary(self) -> str:
         """What a person at the console should know, a line each."""
@@ -84,15 +85,40 @@ def load_data(config: Config, world: World) -> Data:
         observed = single_positive(labels, seed=config.seed)
     else:
         observed = keep_proportion(labels, config.prob) if config.prob < 1 else labels
-    if config.hold_out > 0:  # after the masks, which are drawn over all images
-        splits, kept = hold_out(splits, config.hold_out, config.seed, unknown_is_negative=config.layout == "folder")
-        labels, observed = labels[kept], observed[kept]
+    splits, kept, notes = _hold_out(config, splits)  # after the masks, which are drawn over all images
+    labels, observed = labels[kept], observed[kept]
     if not (observed == 1).any():
         raise InputError(
             f"No positive label is left of {splits.train.name} (train): of {int((labels == 1).sum())}, none is kept "
             f"at --prob {config.prob:g}."
         )
-    return Data(splits, observed, Pictures(config, splits, world, Console(world.is_main).say))
+    return Data(splits, observed, Pictures(config, splits, world, Console(world.is_main).say), notes)
+
+
+def _hold_out(config: Config, splits: Splits) -> tuple[Splits, np.ndarray, tuple[str, ...]]:
+    """The splits, the rows of the train split that stay in it, and what a person should know about that."""
+    unknown_is_negative = config.layout == "folder"
+    everything = np.arange(len(splits.train))
+    if config.hold_out:
+        return *hold_out(splits, config.hold_out, config.seed, unknown_is_negative=unknown_is_negative), ()
+    if splits.val is not None:
+        return splits, everything, ()
+    none = (
+        "no val split: the weights of the last step are kept, nothing is chosen on any other split, and there are no "
+        "thresholds and no calibration"
+    )
+    if config.hold_out is not None:
+        return splits, everything, (f"{none} (--hold-out {DEFAULT_SHARE:g} would set images aside for that)",)
+    try:
+        parts = hold_out(splits, DEFAULT_SHARE, config.seed, unknown_is_negative=unknown_is_negative)
+    except InputError:
+        why = f"{DEFAULT_SHARE:.0%} of the training images hold no known negative label to score on"
+        return splits, everything, (f"{none}; {why}",)
+    note = (
+        f"the data has no val split, so {len(parts[0].val)} training images are held out: weights, thresholds and "
+        "calibration are chosen on them (--hold-out 0 trains on all images and chooses nothing)"
+    )
+    return *parts, (note,)
 
 
 def use_threads(config: Config, world: World) -> int:

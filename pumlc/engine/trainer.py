@@ -19,11 +19,11 @@ from pumlc.engine.distributed import World, join
 from pumlc.engine.divergence import diverged
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
+from pumlc.engine.final_evaluation import judge_at_end
 from pumlc.engine.interrupt import StoppedError, StopRequest, is_time_to_agree
 from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
 from pumlc.engine.memorisation import Memorisation
-from pumlc.engine.metrics import Scores
 from pumlc.engine.monitor import Monitor, Speed, Window, speed
 from pumlc.engine.optimizer import build_optimizer
 from pumlc.engine.precision import choose_precision
@@ -33,8 +33,10 @@ from pumlc.engine.run_lock import end_with_parent, lock
 from pumlc.engine.saved_state import collect, restore
 from pumlc.engine.saving import Saving
 from pumlc.engine.setup import build_method, build_model, build_schedule, load_data, train_loader, use_threads
+from pumlc.engine.tensorboard import EventFiles, need_tensorboard
 from pumlc.errors import InputError
 from pumlc.methods import Step
+from pumlc.metrics.scores import Scores
 
 FINISHED = 0  # exit status
 
@@ -74,6 +76,8 @@ class Trainer:
         if config.cuda_graph and (world.device.type != "cuda" or world.size > 1):
             found = "the CPU" if world.device.type != "cuda" else f"{world.size} processes"
             raise InputError(f"--cuda-graph is for one GPU; this run is on {found}. Leave the flag away.")
+        if config.tensorboard:
+            need_tensorboard()
         self.config, self.world = config, world
         self.request = StopRequest()
         self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
@@ -86,7 +90,7 @@ class Trainer:
         self.data = load_data(config, world)
         self.class_names = self.data.splits.train.class_names
         self.model, self.warning, model_notes = build_model(config, self.data, world)
-        self.notes = (*notes, *model_notes)
+        self.notes = (*notes, *self.data.notes, *model_notes)
         self.loader = train_loader(config, self.data, world, threads, self.precision.images)
         self.evaluator = Evaluator(config, self.data, world, threads, self.precision, self.console, self._asked_to_stop)
         self.steps_per_epoch = len(self.loader)
@@ -117,7 +121,8 @@ class Trainer:
         if config.resume is not None:
             self.notes += self._restore()
         world.on_main(self._prepare_folder)
-        self.log = RunLog(self.run_folder if world.is_main else None)
+        event_files = EventFiles(self.run_folder) if config.tensorboard and world.is_main else None
+        self.log = RunLog(self.run_folder if world.is_main else None, event_files)
 
     def run(self) -> int:
         """Train to the last step and evaluate; the exit status."""
@@ -275,7 +280,8 @@ class Trainer:
             raise diverged(bad_step, self.monitor, self.method, self.class_names, self.world, self.run_folder)
 
     def _epoch_line(self, windows: Sequence[Window], eta: float) -> None:
-        split, scores = self.evaluator.selection_split, self._last_scores()
+        split = self.evaluator.selection_split
+        scores = {kind: Scores(**each) for kind, each in self.scores.items()}
         self.console.epoch(self.epoch_of_last_step, self.config.epochs, windows, split, scores, eta)
 
     # Evaluation
@@ -308,28 +314,27 @@ class Trainer:
         split, epoch = self.evaluator.selection_split, self.epoch_of_last_step
         if split is None and self._asked_to_stop():
             raise StoppedError
-        scores = {} if split is None else self._evaluate(split, epoch)
+        scores = {} if split is None else self._evaluate(split)
         if split != "val":
-            self.kept_weights.save(self.final_weights, epoch, self.step)
+            self.kept_weights.save(self.final_weights, epoch, self.step, selected_on=None)
             return scores
         if self.evaluator.maxima is not None:
-            self._evaluate("test", epoch)
+            self._evaluate("test")
         kind = max(scores, key=lambda kind: scores[kind].mean_ap)
         if self.best is None or not self.best["mAP"] >= scores[kind].mean_ap:
             self.best = {"mAP": scores[kind].mean_ap, "epoch": epoch, "weights": kind}
-            self.kept_weights.save(kind, epoch, self.step)
+            self.kept_weights.save(kind, epoch, self.step, selected_on=split)
         return scores
 
-    def _last_scores(self) -> dict[str, Scores]:
-        """Those of the last evaluation, by kind of weights."""
-        return {kind: Scores(**each) for kind, each in self.scores.items()}
+    def last_scores(self) -> Scores | None:
+        """Those of the final weights in the last evaluation."""
+        scores = self.scores.get(self.final_weights)
+        return None if scores is None else Scores(**scores)
 
-    def _evaluate(self, split: str, epoch: int, *, best: bool = False) -> dict[str, Scores]:
-        """Scores by kind of weights, "model" and "ema"; ``best``: the model holds the best weights, read back."""
-        average, weights = (None, "best") if best else (self.average, "last")
-        return self.evaluator.evaluate(
-            split, self.model, average, self.log, epoch=epoch, step=self.step, weights=weights
-        )
+    def _evaluate(self, split: str) -> dict[str, Scores]:
+        """Scores of the weights of this step, "model" and "ema"."""
+        answers = self.evaluator.answers(split, self.model, self.average, self.log)
+        return self.evaluator.score(split, answers, self.log, epoch=self.epoch_of_last_step, step=self.step)
 
     # Disk
 
@@ -368,14 +373,5 @@ class Trainer:
         return status
 
     def _finish(self, pace: Speed, seconds: float) -> None:
-        """Report on the test split where there is one: with the best weights on val, and with the last ones."""
-        split, kind = self.evaluator.selection_split, self.final_weights
-        last_scores = chosen = self._last_scores().get(self.final_weights)
-        if split == "val":
-            kind = f"best on val ({self.best['weights']} of epoch {self.best['epoch']})"
-            if "test" in self.evaluator:
-                split = "test"
-                last_scores = self._evaluate(split, self.epoch_of_last_step)[self.final_weights]
-            self.kept_weights.load()
-            chosen = self._evaluate(split, self.best["epoch"], best=True)["model"]
-        conclude(self, split, kind, chosen, last_scores, pace, seconds)
+        """Judge the weights that are kept, and report."""
+        conclude(self, judge_at_end(self), pace, seconds)

@@ -47,7 +47,7 @@ class Classifier(BackboneNetwork):
     ) -> None:
         super().__init__(backbone, image_size=image_size, train_all=train_all, local_global=local_global)
         self.boost = boost
-        self.channels_last_map = boost != 1 and self._has_channels_last_map()
+        self.channels_last_map = boost != 1 and self._has_channels_last_map("--boost", "Leave --boost away")
         self.head = nn.Linear(
             getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features, num_classes
         )
@@ -59,26 +59,49 @@ class Classifier(BackboneNetwork):
                 return self.head(features.float())
         x = self.backbone.forward_features(images)  # [B, F, h, w], or [B, h, w, F]
         x = x.flatten(1, 2) if self.channels_last_map else x.flatten(2).mT  # [B, P, F]
+        return self._activations(x).mean(1)
+
+    def class_maps(self, images: Tensor) -> Tensor:
+        """Class activation maps, images [B, 3, H, W] -> [B, C, h, w], each with the logit of its class as its mean.
+
+        Raises:
+            InputError: the backbone ends in no feature map, or its features are not the mean of one.
+        """
+        channels_last = self._has_channels_last_map("a class activation map", "Use --head full")
+        x = self.backbone.forward_features(images)
+        x = x if channels_last else x.permute(0, 2, 3, 1)  # [B, h, w, F]
+        return self._activations(x.flatten(1, 2)).mT.unflatten(2, x.shape[1:3])
+
+    def _activations(self, x: Tensor) -> Tensor:
+        """The positions of the last map [B, P, F] -> [B, P, C], whose mean over the positions is the logit."""
         with torch.autocast(x.device.type, enabled=False):
-            activations = self.head(x.float())  # [B, P, C]
-            return torch.where(activations > 0, self.boost * activations, activations).mean(1)
+            activations = self.head(x.float())
+            return torch.where(activations > 0, self.boost * activations, activations)
 
     def summary(self) -> str:
         boosted = "" if self.boost == 1 else f", positive class activations x {self.boost:g}"
         return super().summary() + boosted
 
     @torch.no_grad()
-    def _has_channels_last_map(self) -> bool:
-        """Whether the last map is channels last by its shape; raises InputError where boosting it makes no sense."""
-        end = find_map(self.backbone_name, self.image_size, "--boost works on", "Leave --boost away")
+    def _has_channels_last_map(self, user: str, way_out: str) -> bool:
+        """Whether the last map is channels last by its shape.
+
+        Args:
+            user, way_out: what needs the map, and what to do without it, for the person at the console.
+
+        Raises:
+            InputError: there is no map, or the features are not the mean of it.
+        """
+        end = find_map(self.backbone_name, self.image_size, f"{user} works on", way_out)
         x = torch.randn(end.shape, generator=torch.Generator().manual_seed(0))
         mean = x.mean((1, 2) if end.channels_last else (2, 3))
         # a norm after the pooling may be the identity as it begins, but then it has parameters
-        pooled = None if end.unused else self.backbone.forward_head(x)
+        head = self.backbone.forward_head
+        pooled = None if end.unused else head(x.to(next(self.parameters()).device)).cpu()
         if pooled is None or pooled.shape != mean.shape or not torch.allclose(pooled, mean, atol=1e-5):
             raise InputError(
-                f"--boost needs a backbone whose features are the mean of its last map, but {self.backbone_name} does "
-                "more after that map. Wanted is a network such as a ResNet, RegNet, EfficientNet or Swin; or leave "
-                "--boost away."
+                f"{user[0].upper()}{user[1:]} needs a backbone whose features are the mean of its last map, but "
+                f"{self.backbone_name} does more after that map. Wanted is a network such as a ResNet, RegNet, "
+                f"EfficientNet or Swin. {way_out}."
             )
         return end.channels_last

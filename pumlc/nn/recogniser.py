@@ -95,16 +95,29 @@ class PUMLC(BackboneNetwork):
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.backbone.forward_features(images))
 
+    def class_maps(self, images: Tensor) -> Tensor:
+        """Where each class looks: the attention of the semantic decoupling, images [B, 3, H, W] -> [B, C, h, w].
+
+        The h w numbers of an image and a class are at least 0 and add up to 1.
+        """
+        x = self._narrowed(self.backbone.forward_features(images))
+        scores = self.decoupling.scores(x.flatten(2).mT, self.words)
+        return scores.softmax(2).unflatten(2, x.shape[2:])
+
     def forward_head(self, x: Tensor) -> Tensor:
         """The backbone's last map [B, channels, H, W], channels last where the backbone has them so -> [B, C]."""
-        x = x.permute(0, 3, 1, 2) if self.channels_last_map else x
-        if min(x.shape[2:]) > UNPOOLED_SIDE:
-            x = avg_pool2d(x, 2)
-        x = self.narrow(x).flatten(2).mT  # [B, P, 1024]
+        x = self._narrowed(x).flatten(2).mT  # [B, P, 1024]
         semantic = self.decoupling(x, self.words)  # [B, C, 1024]
         x = torch.tanh(self.fc(torch.cat([self.graph(semantic), semantic], 2)))
         with torch.autocast(x.device.type, enabled=False):
             return self.head(x.to(self.head.weight.dtype))
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        """The backbone's last map, as for :meth:`forward_head` -> [B, 1024, h, w], the map that the classes look at."""
+        x = x.permute(0, 3, 1, 2) if self.channels_last_map else x
+        if min(x.shape[2:]) > UNPOOLED_SIDE:
+            x = avg_pool2d(x, 2)
+        return self.narrow(x)
 
 
 def _constant(tensor: Tensor) -> nn.Parameter:

@@ -60,7 +60,8 @@ def test_a_run(config, capsys):
         assert {"top1_ema", "top5_ema", "F1_per_image_ema"} <= set(event)
     end, last = events(config, "end")[0], events(config, "eval")[-1]
     assert (end["top1"], end["F1_per_image"]) == (last["top1"], last["F1_per_image"])
-    assert f"top1 {end['top1']:.2f}, top5 100.00, F1 per image {end['F1_per_image']:.2f} (" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f", top1 {end['top1']:.2f}, top5 100.00, F1 per image {end['F1_per_image']:.2f}, weights: " in output
 
 
 @pytest.mark.parametrize("head", ["linear", "full"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pumlc.engine.metrics import score
 from pumlc.engine.published_evaluation import THRESHOLDS, TestSetMaxima
+from pumlc.metrics.scores import score
 
 
 def test_highest_of_thresholds_evaluations_and_weights():

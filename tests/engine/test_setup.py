@@ -29,7 +29,7 @@ def test_demo_is_drawn_where_it_is_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "write_demo", functools.partial(demo.write_demo, train=12, test=6))
     config = dataclasses.replace(PRESETS["demo"].config, data=str(tmp_path / "demo"))
     data = load_data(config, ALONE)
-    assert (len(data.splits.train), data.splits.val, len(data.splits.test)) == (12, None, 6)
+    assert (len(data.splits.train), len(data.splits.val), len(data.splits.test)) == (11, 1, 6)
     assert (tmp_path / "demo" / "annotations" / "instances_train2014.json").is_file()
     assert data.splits.train.num_classes == 8
     assert 0 < np.count_nonzero(data.observed) < data.observed.size
@@ -86,7 +86,7 @@ def config_without_val(config, tmp_path):
 
 @pytest.mark.parametrize("dropping", [{"prob": 0.4}, {"single_positive": True}])
 def test_images_are_held_out_after_their_labels_are_drawn(config_without_val, dropping):
-    before = load_data(dataclasses.replace(config_without_val, seed=2, **dropping), ALONE)
+    before = load_data(dataclasses.replace(config_without_val, seed=2, hold_out=0.0, **dropping), ALONE)
     after = load_data(dataclasses.replace(config_without_val, seed=2, hold_out=0.3, **dropping), ALONE)
     train, val = after.splits.train, after.splits.val
     assert (len(train), len(val), len(after.splits.test)) == (23, 10, 9)
@@ -98,6 +98,31 @@ def test_images_are_held_out_after_their_labels_are_drawn(config_without_val, dr
     assert text[0] == "data: csv, 23 train + 10 val + 9 test images, 4 classes"
     assert text[1].startswith(f"labels: {np.count_nonzero(after.observed)} of {23 * 4} kept")
     assert text[2:] == [*train.notes, *val.notes]  # test has the note of train
+
+
+def test_a_tenth_is_held_out_where_there_is_no_val_split(config, config_without_val):
+    data = load_data(config_without_val, ALONE)
+    assert (len(data.splits.train), len(data.splits.val), len(data.observed)) == (30, 3, 30)
+    asked = load_data(dataclasses.replace(config_without_val, hold_out=0.1), ALONE)
+    assert asked.splits.val.paths == data.splits.val.paths
+    assert data.notes[0].startswith("the data has no val split, so 3 training images are held out: weights, thresholds")
+    assert not asked.notes
+    with_val = load_data(config, ALONE)
+    assert (len(with_val.splits.train), len(with_val.splits.val), with_val.notes) == (26, 7, ())
+
+
+def test_nothing_is_held_out_on_request_or_where_it_cannot_be(config_without_val):
+    config = config_without_val
+    data = load_data(dataclasses.replace(config, hold_out=0.0), ALONE)
+    assert (len(data.splits.train), data.splits.val) == (33, None)
+    assert data.notes[0].startswith("no val split: the weights of the last step are kept, nothing is chosen")
+    assert "--hold-out 0.1 would" in data.notes[0]
+
+    table = Path(config.data) / "labels.csv"
+    table.write_text(table.read_text().replace(",0", ","))  # an empty cell is unknown
+    data = load_data(config, ALONE)
+    assert (len(data.splits.train), data.splits.val) == (33, None)
+    assert data.notes[0].endswith("; 10% of the training images hold no known negative label to score on")
 
 
 def test_nothing_is_held_out_where_there_is_a_val_split(config):

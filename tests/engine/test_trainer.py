@@ -53,6 +53,7 @@ def test_finished_run(config, capsys):
         "checkpoints",
         "config.json",
         "environment.json",
+        "evaluation",
         "log.jsonl",
     ]
     assert [path.name for path in checkpoints(run / "checkpoints")] == ["step-00000005.pt", "step-00000010.pt"]
@@ -193,7 +194,7 @@ def without_split(table: Path, folder: Path, *names: str) -> str:
 
 def test_nothing_is_selected_on_the_test_split(config, picture_table, tmp_path):
     data = without_split(picture_table, tmp_path / "data", "val")
-    config = dataclasses.replace(config, data=data)
+    config = dataclasses.replace(config, data=data, hold_out=0.0)
     assert fit(config) == 0
     assert [event["split"] for event in events(config, "eval")] == ["test", "test"]
     end = events(config, "end")[0]
@@ -214,7 +215,7 @@ def test_no_test_split(config, picture_table, tmp_path):
 
 def test_nothing_held_out_and_no_average(config, picture_table, tmp_path, capsys):
     data = without_split(picture_table, tmp_path / "data", "val", "test")
-    config = dataclasses.replace(config, data=data, ema_decay=0.0, epochs=1)
+    config = dataclasses.replace(config, data=data, hold_out=0.0, ema_decay=0.0, epochs=1)
     assert fit(config) == 0
     assert events(config, "end")[0]["mAP"] is None
     assert "there is no mAP to report" in capsys.readouterr().out
@@ -226,8 +227,9 @@ def test_nothing_held_out_and_no_average(config, picture_table, tmp_path, capsys
 @pytest.mark.parametrize("left_out", [(), ("val",)])
 def test_published_evaluation_stands_beside_the_headline(left_out, config, picture_table, tmp_path, capsys):
     data = without_split(picture_table, tmp_path / "data", *left_out)
-    plain = dataclasses.replace(config, data=data, out=str(tmp_path / "plain"))
-    config = dataclasses.replace(config, data=data, published_evaluation=True)
+    config = dataclasses.replace(config, data=data, hold_out=0.0)
+    plain = dataclasses.replace(config, out=str(tmp_path / "plain"))
+    config = dataclasses.replace(config, published_evaluation=True)
     assert fit(plain) == 0
     assert not events(plain, NAME)
     assert NAME not in events(plain, "end")[0]
@@ -250,7 +252,7 @@ def test_published_evaluation_stands_beside_the_headline(left_out, config, pictu
 def test_an_early_stop_needs_a_val_split(config, picture_table, tmp_path):
     data = without_split(picture_table, tmp_path / "data", "val")
     with pytest.raises(InputError, match=r"--early-stop looks at a val split, and csv has none. Add --hold-out 0\.2"):
-        fit(dataclasses.replace(config, data=data, early_stop=3.0))
+        fit(dataclasses.replace(config, data=data, hold_out=0.0, early_stop=3.0))
     assert not Path(config.out).exists()
 
 

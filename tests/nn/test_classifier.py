@@ -156,6 +156,32 @@ def test_another_pooling_cannot_be_boosted(pooling, monkeypatch):
         boosted("test_resnet")
 
 
+@pytest.mark.parametrize("boost", [1.0, 5.0])
+@pytest.mark.parametrize(("name", "side"), [("test_resnet", 64), ("swin_tiny_patch4_window7_224", 224)])
+def test_class_maps_have_the_logits_as_their_means(name, side, boost):
+    torch.manual_seed(0)
+    model = Classifier(name, 3, image_size=side, boost=boost).eval()
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        maps = model.class_maps(images)
+        assert maps.shape == (2, 3, maps.shape[2], maps.shape[2])
+        torch.testing.assert_close(maps.mean((2, 3)), model(images), rtol=1e-4, atol=1e-5)
+    if name == "test_resnet":
+        at = model.backbone.forward_features(images)[1, :, 1, 0]
+        value = model.head(at)[2]
+        torch.testing.assert_close(maps[1, 2, 1, 0], boost * value if value > 0 else value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("test_vit", "which a class activation map works on"), ("test_convnext", "A class activation map needs")],
+)
+def test_backbones_without_class_maps(name, message):
+    model = Classifier(name, 3, image_size=160).eval()
+    with pytest.raises(InputError, match=message):
+        model.class_maps(torch.zeros(1, 3, 160, 160))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -188,3 +188,21 @@ def test_strict_conversion():
         to_published(without(before, "graph.adjacency"))
     for name, tensor in ours.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side"), [("test_resnet", 64), ("test_resnet", 288), ("swin_tiny_patch4_window7_224", 224)]
+)
+def test_class_maps_are_the_weights_of_the_decoupling(backbone, side):
+    torch.manual_seed(0)
+    model = PUMLC(backbone, CLASSES, image_size=side).eval()
+    seen = {}
+    model.decoupling.register_forward_hook(lambda module, inputs, output: seen.update(x=inputs[0], semantic=output))
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        maps = model.class_maps(images)
+        model(images)
+    assert maps.shape[:2] == (2, CLASSES)
+    assert maps.shape[2] == maps.shape[3] > 1
+    torch.testing.assert_close(maps.sum((2, 3)), torch.ones(2, CLASSES))
+    torch.testing.assert_close(maps.flatten(2) @ seen["x"], seen["semantic"])
