@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -105,6 +108,7 @@ def test_progress_is_shown(tmp_path):
     """On a terminal, of as many pictures as there are."""
     write_photos(tmp_path, 3)
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # rows, columns
     command = [sys.executable, "-m", "pumlc.data", "check", str(tmp_path), "--workers", "1"]
     run = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], timeout=MINUTES)
     os.close(theirs)
