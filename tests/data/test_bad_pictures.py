@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import gc
 import os
-import shutil
-import signal
 import struct
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +18,6 @@ from pumlc.data.picture import UnusablePictureError, read_picture
 from pumlc.data.quarantine import Quarantine, read_quarantine
 from pumlc.data.reader import ImageReader, InterruptedPassError, Request
 from pumlc.errors import InputError
-from tests.data.grim import MINUTES
 from tests.data.odd_files import OUTSIDE, write_decodable, write_undecodable
 from tests.data.photos import difference, grey_levels, on_each_device, photo, write_photos
 
@@ -350,59 +342,3 @@ def test_an_error_that_is_of_no_file(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"batch of 4 pictures that begins with .*000\.jpg cannot be decoded, twice"):
         list(evaluation_loader(paths, quarantine, batch_size=4))
     assert not quarantine.reasons
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch) -> Path:
-    """The folder for temporary files."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-def pillow_alone(folder: Path) -> Path:
-    """A picture that DALI refuses."""
-    return next(path for path in write_decodable(folder) if path.name == "junk_between_segments.jpg")
-
-
-def test_copies_where_there_is_no_room(tmp_path, temporary, monkeypatch):
-    """It says nothing of the picture."""
-    path = pillow_alone(tmp_path / "data")
-    quarantine = quarantine_of([path], tmp_path / "data")
-
-    def full(*arguments, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(InputError, match=rf"temporary folder {temporary}: No space left on device.*TMPDIR"):
-        list(evaluation_loader([path], quarantine))
-    assert not quarantine.reasons
-
-
-def test_copies_of_processes_that_were_killed_are_removed(tmp_path, temporary):
-    path = pillow_alone(tmp_path / "data")
-    program = f"""
-import os, signal, tempfile
-from pathlib import Path
-from PIL import Image
-from pumlc.data.copies import Copies
-tempfile.tempdir = {str(temporary)!r}
-copies = Copies()
-copies.keep("0", Image.new("RGB", (4, 4)))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=MINUTES).returncode == -signal.SIGKILL
-    (left,) = temporary.iterdir()
-    loaders = [evaluation_loader([path], None) for _ in range(2)]
-    for loader in loaders:
-        assert len(list(loader)) == 1
-    assert not left.exists()
-    assert len(list(temporary.iterdir())) == 2  # each has its own, and none that of a living one
-    for folder in temporary.iterdir():  # a cleaner of such folders comes by
-        shutil.rmtree(folder)
-    assert len(list(loaders[0])) == 1
-    del loader, loaders
-    gc.collect()
-    assert not list(temporary.iterdir())
