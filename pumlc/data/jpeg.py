@@ -1,4 +1,4 @@
-"""Where a JPEG ends: a file that was cut off lacks its end, and decoders that read only a part of it do not see that."""
+"""Where a JPEG ends: a file that was cut off lacks its end, and a decoder of a part may not see that."""
 
 from __future__ import annotations
 

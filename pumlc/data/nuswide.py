@@ -53,7 +53,7 @@ def load_nuswide(root: str | os.PathLike, split: str) -> Dataset:
         names = concepts if concepts.exists() else root / "classes.txt"
         class_names, notes = class_names_or_numbers(names, labels.shape[1])
     else:
-        images = read_lines(source)
+        images = [line.text for line in read_lines(source)]
         class_names, notes = read_class_names(_concept_file(root)), ()
         labels = _read_labels(root, split, class_names, source, len(images))
     if not images:
@@ -92,10 +92,11 @@ def _read_column(path: Path, source: Path, count: int) -> np.ndarray:
     except OSError as error:
         raise InputError(f"The file of labels {path} cannot be read: {error.strerror}.") from error
     digits = characters[characters > ord(" ")]  # anything below is a line end or a blank
-    if not ((digits == ord("0")) | (digits == ord("1"))).all():
-        for number, line in enumerate(read_lines(path), 1):
-            if line not in ("0", "1"):
-                raise InputError(f"{path}, entry {number}: {line[:40]!r}; a 1 or 0 was wanted.")
+    joined = (characters[1:] > ord(" ")) & (characters[:-1] > ord(" "))
+    if joined.any() or not ((digits == ord("0")) | (digits == ord("1"))).all():
+        for number, line in read_lines(path):
+            if not set(line.split()) <= {"0", "1"}:
+                raise InputError(f"{path}, line {number}: {line[:40]!r}; a 1 or 0 was wanted.")
     if len(digits) != count:
         raise InputError(f"{path} has {len(digits)} labels; {source.name} lists {count} images.")
     return np.where(digits == ord("1"), np.int8(1), np.int8(-1))

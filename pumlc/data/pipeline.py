@@ -33,8 +33,9 @@ def region_pipeline(
 
     Args:
         source: called for every batch, from the thread that runs the pipeline. Returns B file names (uint8 arrays),
-            flags ([B] bool) of those that are known to be whole, the regions' starts and ends ([B, 2] float32, vertical first, as shares of the upright image; rounded to
-            whole pixels) and the mirror flags ([B] int32); raises StopIteration at the end.
+            flags ([B] bool) of those that are known to be whole, the regions' starts and ends ([B, 2] float32,
+            vertical first, as shares of the upright image; rounded to whole pixels) and the mirror flags ([B] int32);
+            raises StopIteration at the end.
         device: where images are decoded and come out. On a CPU nothing of CUDA is touched.
         hw_decoder_load: share of the JPEGs decoded by the GPU's JPEG engine, where it has one. That engine and the
             CUDA decoder differ in a few pixel values and share the work by load: 0 makes runs reproducible.
