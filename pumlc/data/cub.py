@@ -94,7 +94,7 @@ def _labels(path: Path, images: Collection[int], attributes: Collection[int]) ->
     if not path.exists():
         raise InputError(f"The file of labels {path} does not exist.")
     try:
-        table = np.loadtxt(path, dtype=np.int32, comments=None, usecols=(0, 1, 2), ndmin=2)
+        table = np.loadtxt(path, np.int32, comments=None, usecols=(0, 1, 2), ndmin=2, encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     except ValueError as error:

@@ -67,7 +67,7 @@ def _labels(path: Path, images: list[str], source: Path) -> np.ndarray:
             raise InputError(f"{path} has no list of classes for the image {image}, which {source} names.")
         wrong = [number for number in classes if type(number) is not int or not 0 <= number < CLASSES]
         if wrong:
-            raise InputError(f"{path}: {image} has the class {wrong[0]!r}; 0 to {CLASSES - 1} was wanted.")
+            raise InputError(f"{path}: image {image} has the class {wrong[0]!r}; 0 to {CLASSES - 1} was wanted.")
         labels[row, classes] = 1
     return labels
 

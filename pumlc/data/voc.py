@@ -108,6 +108,8 @@ def _objects(path: Path) -> list[tuple[str, bool]]:
         raise InputError(f"The annotation file {path} does not exist.") from error
     except (OSError, ElementTree.ParseError) as error:
         raise InputError(f"The annotation file {path} cannot be read: {error}.") from error
+    except (LookupError, ValueError) as error:  # the declaration in the first line names no encoding for XML
+        raise InputError(f"The annotation file {path} cannot be read: line 1, {error}.") from error
     found = []
     for number, thing in enumerate(root.iter("object"), 1):
         name = (thing.findtext("name") or "").strip()

@@ -91,7 +91,7 @@ def test_refused(cub, tmp_path):
     (cub / "train_test_split.txt").write_text("1 1\n2 0\n2 1\n")
     refused(r"train_test_split\.txt, line 3: the number 2 stands in line 2 already")
     (tmp_path / "attributes.txt").write_text("has_wing_color::blue\n")
-    refused(r"attributes\.txt, line 2: 'has_wing_color::blue'; a number and a text")
+    refused(r"attributes\.txt, line 1: 'has_wing_color::blue'; a number and a text")
     (tmp_path / "attributes.txt").unlink()
     refused(r"attributes/attributes\.txt does not exist")
     (cub / "images.txt").write_text("")
