@@ -45,10 +45,8 @@ def main() -> int:
             crashes.append(f"{seeds}: exit status {run.returncode}\n{run.stderr[-2000:]}")
         else:
             counts.update(json.loads(run.stdout.splitlines()[-1]))
-        print(
-            f"{sum(counts.values()) - counts['set aside for a region alone']} of {options.count} files: {dict(counts)}, {len(crashes)} crashes",
-            flush=True,
-        )
+        read = sum(counts.values()) - counts["set aside for a region alone"]
+        print(f"{read} of {options.count} files: {dict(counts)}, {len(crashes)} crashes", flush=True)
     print(*crashes, sep="\n")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     print(f"{time.monotonic() - began:.0f} s, at most {peak} MB of memory in a process")

@@ -44,7 +44,8 @@ OF_THE_WHOLE = re.compile(
     r"does not exist|cannot be read: (\[Errno|File name too long)|is empty|lists no images|describes no classes"
     r"|has no rows below its header|has no column 'image'|has no column 'split'|has no class columns"
     r"|has no row with split 'train'|holds a JSON|lacks the list|the list 'categories' is empty"
-    r"|has no image with an annotation|nested too deeply|Exceeds the limit|has \d+ labels; .* lists \d+ images|has \d+ names; \d+ were wanted"
+    r"|has no image with an annotation|nested too deeply|Exceeds the limit"
+    r"|has \d+ labels; .* lists \d+ images|has \d+ names; \d+ were wanted"
     r"|has none of the images|has no positive label|None of the \d+ images|is not a CUB folder"
 )
 """What is wrong with no line in particular: one is missing, or there are too few."""
