@@ -259,19 +259,6 @@ def test_what_goes_on_after_its_end_is_whole(tmp_path, device):
     assert not loader._reader._copied
 
 
-def test_cut_off_pictures_met_or_known_give_the_same_batches(tmp_path):
-    """Whatever region of them an epoch asks for."""
-    paths = write_photos(tmp_path, 12, width=320, height=240)
-    for row in (1, 5, 9):
-        paths[row].write_bytes(paths[row].read_bytes()[: int(0.93 * paths[row].stat().st_size)])
-    known = {str(paths[row]): "is cut off" for row in (1, 5, 9)}
-    loaders = [train_loader(paths, quarantine_of(paths, tmp_path, known=known)) for known in (known, {})]
-    for epoch in range(2):
-        for first, second in zip(*(loader.epoch(epoch) for loader in loaders), strict=True):
-            assert first.index.tolist() == second.index.tolist()
-            assert torch.equal(first.images, second.images)
-
-
 def test_a_single_file_that_is_not_there_is_not_recorded(tmp_path):
     paths = write_photos(tmp_path / "data", 8)
     paths[2].rename(tmp_path / "away.jpg")
