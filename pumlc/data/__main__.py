@@ -52,16 +52,15 @@ def check(data: Path, layout: str | None, out: Path, *, max_megapixels: float, w
                 bar.update()
 
             check_pictures(paths, workers=workers, max_megapixels=max_megapixels, known=known, found=found)
-        if any(isinstance(verdict.reason, PassingReason) for verdict in now.values()):
-            check_reachable(root, paths)
     finally:
         reached = {path: verdict for path, verdict in now.items() if not isinstance(verdict.reason, PassingReason)}
-        if out.parent.is_dir():
-            write_verdicts(cache, max_megapixels, {**known, **reached})  # also of a check that was interrupted
-    reasons = {path: now[path].reason for path in paths if now[path].reason}
-    checked = Found({}, {})
-    for path, reason in reasons.items():
-        (checked.unreached if isinstance(reason, PassingReason) else checked.unusable)[path] = reason
+        if len(reached) < len(now):
+            check_reachable(root, paths)  # before anything is put where the folder was
+        write_verdicts(cache, max_megapixels, {**known, **reached})  # also of a check that was interrupted
+    checked = Found(
+        {path: reached[path].reason for path in paths if path in reached and reached[path].reason},
+        {path: now[path].reason for path in paths if path not in reached},
+    )
     write_quarantine(out, root, checked.unusable)
     changed = sum(known.get(path) != verdict for path, verdict in now.items())
     print(f"{len(paths)} pictures, {changed} new or changed: {len(checked.unusable)} cannot be used, listed in {out}.")

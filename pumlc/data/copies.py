@@ -52,7 +52,9 @@ class Copies:
     def _new_folder(self) -> Path:
         remove_left_behind(Path(tempfile.gettempdir()))
         new = Path(tempfile.mkdtemp(prefix=_NEW))
-        lock = _lock(new)
+        lock = None
+        with contextlib.suppress(OSError):  # a file system without locks: nobody removes there what is left behind
+            lock = _lock(new)
         folder = new.rename(new.with_name(new.name.replace(_NEW, PREFIX)))
         weakref.finalize(self, _remove, folder, lock)
         return folder
@@ -76,6 +78,7 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _remove(folder: Path, lock: int) -> None:
+def _remove(folder: Path, lock: int | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
+    if lock is not None:
+        os.close(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from pumlc.data.__main__ import main as data_main
+from pumlc.data.picture import PassingReason
 from pumlc.data.quarantine import read_quarantine
 from pumlc.engine.checkpoint import load_checkpoint
 from pumlc.engine.config import Config
@@ -23,15 +25,27 @@ from tests.engine.runs import events, tiny_run
 BAD = ("train_2.jpg", "train_11.jpg", "val_3.jpg", "test_0.jpg")
 
 
-@pytest.fixture
-def config(picture_table: Path, tmp_path: Path) -> Config:
+def damaged(picture_table: Path, folder: Path) -> Config:
     """Two epochs over pictures of which BAD are damaged."""
-    data = tmp_path / "data"
+    data = folder / "data"
     shutil.copytree(picture_table, data)
     for name in BAD:
         (data / name).write_bytes((data / name).read_bytes()[:400])
-    run = dataclasses.replace(tiny_run(data, tmp_path / "run"), image_size=32, epochs=2)
+    run = dataclasses.replace(tiny_run(data, folder / "run"), image_size=32, epochs=2)
     return dataclasses.replace(run, max_bad_share=0.2)
+
+
+@pytest.fixture
+def config(picture_table: Path, tmp_path: Path) -> Config:
+    return damaged(picture_table, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(picture_table: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Such a run, to which nothing happened."""
+    config = saving_often(damaged(picture_table, tmp_path_factory.mktemp("whole")), "whole")
+    assert fit(config) == 0
+    return config
 
 
 def losses(config: Config) -> list[float]:
@@ -115,6 +129,11 @@ def test_processes_tell_each_other(config, capsys):
     assert told == [("bad_picture", "train", "train_2.jpg"), ("bad_picture", "train", "train_7.jpg")]
     assert capsys.readouterr().out.count("from now on") == 2
     assert len(read_quarantine(Path(config.out) / "quarantine.tsv", config.data)) == 2
+    unreached = pickle.loads(pickle.dumps(PassingReason("cannot be read: Stale file handle")))  # as processes tell it
+    world.others["train"] = {9: unreached}
+    pictures.share(world, Log())
+    assert pictures.quarantines["train"].reasons[9] == "cannot be read: Stale file handle"
+    assert len(read_quarantine(Path(config.out) / "quarantine.tsv", config.data)) == 2
     world.others["train"] = dict.fromkeys(range(8, 20), "is empty")
     with pytest.raises(InputError, match="14 of 26 train images"):
         pictures.share(world, Log())
@@ -146,10 +165,9 @@ def interrupt() -> None:
 
 
 @pytest.mark.parametrize("step", [2, 7])
-def test_a_data_folder_that_vanishes_and_comes_back(step, config, monkeypatch, tmp_path):
+def test_a_data_folder_that_vanishes_and_comes_back(step, config, whole, monkeypatch, tmp_path):
     """The run ends, has recorded nothing of that, and goes on as if nothing had been."""
-    whole, broken = saving_often(config, "whole"), saving_often(config, "broken")
-    assert fit(whole) == 0
+    broken = saving_often(config, "broken")
     data, away = Path(config.data), tmp_path / "away"
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: data.rename(away))
@@ -167,9 +185,8 @@ def test_a_data_folder_that_vanishes_and_comes_back(step, config, monkeypatch, t
 
 
 @pytest.mark.parametrize("size", [0, 60], ids=["empty", "half a row"])
-def test_a_torn_record_does_not_keep_a_run_from_going_on(size, config, monkeypatch):
-    whole, broken = saving_often(config, "whole"), saving_often(config, "broken")
-    assert fit(whole) == 0
+def test_a_torn_record_does_not_keep_a_run_from_going_on(size, config, whole, monkeypatch):
+    broken = saving_often(config, "broken")
     with monkeypatch.context() as patch:
         at_step(patch, 8, interrupt)
         with pytest.raises(KeyboardInterrupt):
