@@ -19,6 +19,7 @@ from pumlc.metrics.scores import score
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from tests.engine.runs import events, tiny_run
+from tests.nn.attacks import ATTACKS, write_attack
 
 NAMES = ["red", "green", "blue", "absent"]
 
@@ -118,3 +119,15 @@ def test_bad_input(broken, capsys, folder, picture, message):
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_code_in_a_file_is_not_run(name, tmp_path, picture_table, capsys):
+    """Neither in a file that is given nor in the one of a run folder."""
+    path, mark = write_attack(name, tmp_path)
+    (tmp_path / "run").mkdir()
+    shutil.copy(path, tmp_path / "run" / "best.safetensors")
+    for weights in (path, tmp_path / "run"):
+        assert predict.main([str(weights), str(picture_table / "test_0.jpg"), "--device", "cpu"]) == 2
+        assert "cannot be read as a safetensors file" in capsys.readouterr().err
+        assert not mark.exists()
