@@ -21,6 +21,7 @@ ALLOWED = {
     "engine": {"errors", "ops", "nn", "methods", "data", "__version__", "build_info"},
     "labels": {"errors", "engine"},
     "predict": {"errors", "ops", "nn", "methods", "data", "engine"},
+    "export": {"errors", "ops", "nn", "methods", "data", "engine", "predict", "__version__"},
     "__init__": {"ops"},
 }
 
