@@ -28,24 +28,22 @@ EXAMPLE = (2, 97, 131, 3)
 
 @torch.no_grad()
 def trace(recogniser: Recogniser) -> ExportedProgram:
-    """The graph, its sizes B, H and W free."""
+    """The graph as it is traced, its sizes B, H and W free."""
     sizes = {axis: Dim(name) for axis, name in SIZES.items()}
-    program = torch.export.export(
-        ExportedNetwork(recogniser), (torch.zeros(EXAMPLE, dtype=torch.uint8),), dynamic_shapes=(sizes,)
-    )
-    program = program.run_decompositions({})  # puts blocks such as those of autocast into the graph itself
+    example = torch.zeros(EXAMPLE, dtype=torch.uint8)
+    return torch.export.export(ExportedNetwork(recogniser), (example,), dynamic_shapes=(sizes,))
+
+
+def write_program(recogniser: Recogniser, path: Path) -> None:
+    """For ``torch.export.load``, in a process that has torch alone; ``extra_files`` holds the metadata."""
+    program = trace(recogniser).run_decompositions({})  # blocks such as those of autocast become part of the graph
     for node in program.graph.nodes:
         for key in TRACES:
             node.meta.pop(key, None)
     own = {str(node.target) for node in program.graph.nodes if str(node.target).startswith("pumlc.")}
     if own:
         raise RuntimeError(f"operators of this package are left in the graph: {', '.join(sorted(own))}")
-    return program
-
-
-def write_program(recogniser: Recogniser, path: Path) -> None:
-    """For ``torch.export.load``, in a process that has torch alone; ``extra_files`` holds the metadata."""
-    torch.export.save(trace(recogniser), path, extra_files={METADATA: json.dumps(metadata.of_graph(recogniser))})
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata.of_graph(recogniser))})
 
 
 def write_onnx(recogniser: Recogniser, path: Path) -> None:

@@ -10,10 +10,13 @@ from pumlc.engine.recogniser import Recogniser
 from pumlc.nn.pretrained import read_metadata
 
 INPUT = (
-    "images: uint8 [batch, height, width, 3], RGB, 0 to 255, upright (apply EXIF orientation), of any size; resized and "
-    "normalised inside"
+    "images: uint8 [batch, height, width, 3], RGB, 0 to 255, upright (apply EXIF orientation), of any size; resized "
+    "and normalised inside"
 )
-OUTPUT = "probabilities: float32 [batch, classes], calibrated; logits: float32 [batch, classes], of which they are the sigmoid"
+OUTPUT = (
+    "probabilities: float32 [batch, classes], calibrated; logits: float32 [batch, classes], of which they are the "
+    "sigmoid"
+)
 
 
 def of_graph(recogniser: Recogniser) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class FusedLocalGlobalConv2d(nn.Module):
                 values = branch.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
                 self.register_buffer("value_weight", values.clone())
                 self.register_buffer("value_bias", branch.v.bias.unflatten(0, (self.heads, -1)).clone())
-                self.register_buffer("head_projection", heads.clone())
+                self.register_buffer("head_projection", heads.contiguous())
 
     @torch.no_grad()
     def absorb(self, norm: nn.BatchNorm2d) -> None:

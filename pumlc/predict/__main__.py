@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.threshold is not None:
         thresholds = np.full_like(thresholds, options.threshold)
     if repeated:
-        print(f"{repeated} files were named more than once: each has one row", file=sys.stderr)
+        print(f"files that were named again and have one row all the same: {repeated}", file=sys.stderr)
     with _opened(options.out) as file:
         writer = FORMATS["json" if options.json else options.format](file, recogniser.class_names, thresholds)
         # beside rows on the same terminal a bar would be torn
@@ -93,11 +93,10 @@ def _run(options: argparse.Namespace) -> int:
             except OSError as error:
                 raise InputError(f"{options.out or 'The output'} cannot be written: {error.strerror}.") from error
     if unusable.count == len(files):
-        others = f", nor can the {len(files) - 1} others be used" if len(files) > 1 else ""
+        others = f", and none of {len(files) - 1} more can be used" if len(files) > 1 else ""
         raise InputError(f"{unusable.first}{others}. Nothing could be predicted.")
-    if unusable.count or options.out:
-        said = f"; {unusable.count} of them cannot be used, as their rows say" if unusable.count else ""
-        print(f"{len(files)} pictures{said}", file=sys.stderr)
+    if unusable.count:
+        print(f"pictures: {len(files)}, of which {unusable.count} cannot be used, as their rows say", file=sys.stderr)
     return 0
 
 
@@ -123,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Name what is in pictures: a row for each, in their order, as soon as it is known. A picture that "
         "cannot be used has a row that says why. Exit status 2 where none can be.",
     )
-    parser.add_argument("run", type=Path, help="run folder of train.py, a best.safetensors, or an exported .safetensors")
+    parser.add_argument("run", type=Path, help="run folder of train.py, or a .safetensors of it or of pumlc.export")
     parser.add_argument(
         "pictures",
         nargs="+",

@@ -46,25 +46,20 @@ def write_run(folder: Path, kind: str) -> Path:
     return folder
 
 
-def in_a_fresh_process(program: str, allowed: Sequence[str], arguments: Sequence[str]) -> dict:
-    """The JSON object that a program prints where no packages but these and what they need can be imported."""
+def in_a_fresh_process(program: str, refused: Sequence[str], arguments: Sequence[str]) -> dict:
+    """The JSON object that a program prints in a process of its own, where these packages cannot be imported."""
     refuse = f"""
 import json, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] not in {tuple(allowed)} and name.split(".")[0] in {REFUSED}:
+        if name.split(".")[0] in {tuple(refused)}:
             raise ModuleNotFoundError("refused " + name, name=name)
 sys.meta_path.insert(0, Refuse())
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", refuse + program, *arguments], capture_output=True, text=True, timeout=100
-    )
+    command = [sys.executable, "-I", "-c", refuse + program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-REFUSED = ("pumlc", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "nvidia", "safetensors", "PIL")
-"""What an exported model may have been tempted to need."""
 
 
 def probabilities(answer: dict) -> np.ndarray:

@@ -38,9 +38,8 @@ def test_weights_of_another_network_are_refused(tmp_path):
     run = write_run(tmp_path / "run", "linear")
     file = tmp_path / "model.safetensors"
     write_weights(load_recogniser(run), file)
-    header = {key: value for key, value in KINDS["linear"].items()} | {"backbone": "resnet18"}
-    header |= {"class_names": NAMES, "image_size": 64, "inference_form": True}
+    other = {"backbone": "resnet18", "class_names": NAMES, "image_size": 64, "inference_form": True}
     assert read_metadata(file)["inference_form"] == "true"
-    save_weights(file, {name: torch.clone(t) for name, t in read_tensors(file).items()}, header)
+    save_weights(file, {name: torch.clone(t) for name, t in read_tensors(file).items()}, KINDS["linear"] | other)
     with pytest.raises(InputError, match=r"model\.safetensors does not fit resnet18"):
         load_recogniser(file)

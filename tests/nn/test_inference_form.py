@@ -29,7 +29,10 @@ def make(head: type, backbone: str, local_global: bool) -> nn.Module:
     ("head", "backbone"),
     [
         (Classifier, "test_resnet"),
-        (Classifier, "test_efficientnet"),  # whose norms hold the activation, some of them behind depthwise convolutions
+        (
+            Classifier,
+            "test_efficientnet",
+        ),  # whose norms hold the activation, some of them behind depthwise convolutions
         (Classifier, "test_convnext"),  # which has no BatchNorm
         (PUMLC, "test_resnet"),
     ],
