@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("Stopped; the rows that were written are whole.", file=sys.stderr)
+        print("Stopped: the rows of the pictures that were done are written.", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -134,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=[name for name in FORMATS if name != "json"],
         default="text",
-        help="text: the classes above their thresholds; csv: columns image, error, labels (with | between them) and the "
-        "probability of each class; jsonl: an object a line with image, labels and classes, or error "
+        help="text: the classes above their thresholds; csv: columns image, error, labels (with | between them) and "
+        "the probability of each class; jsonl: an object a line with image, labels and classes, or error "
         "(default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON list of the objects of jsonl")
