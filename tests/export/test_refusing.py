@@ -31,7 +31,7 @@ def test_a_difference_above_the_tolerance(run, picture_table, capsys, monkeypatc
     assert main(command) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {old} is not written: the probability of ")
-    assert "where --tolerance allows 0.002" in error
+    assert "where --tolerance allows 0.005" in error
     assert sorted(run.iterdir()) == before
     assert old.read_bytes() == b"of before"
     assert main([*command, "--tolerance", "1"]) == 0
