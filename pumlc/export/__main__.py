@@ -45,6 +45,8 @@ def export(run: Path, kind: str, out: Path, chosen: Chosen, tolerance: float = T
             ``tolerance``; nothing is written then.
     """
     recogniser = load_recogniser(run)
+    if out.resolve() == recogniser.path.resolve():
+        raise InputError(f"--out is {out}, the very weights that are exported; another name was wanted.")
     expected = predict(recogniser, chosen.paths, Options(torch.device("cpu"), "fp32"))
     with tempfile.TemporaryDirectory(prefix="pumlc-") as folder:
         made = Path(folder) / f"model{FORMATS[kind].suffix}"

@@ -17,7 +17,8 @@ def inference_form(model: BackboneNetwork) -> BackboneNetwork:
     """Merge global branches and BatchNorms into the convolutions of a network, in place.
 
     Logits are those of evaluation mode up to rounding. The names of what is left in the state dict are kept; nothing
-    trains any more. A BatchNorm stays where another layer than one convolution stands before it.
+    trains any more. A BatchNorm stays where another layer than one convolution stands before it. What is merged
+    already stays as it is.
 
     Args:
         model: in evaluation mode, made with ``train_all``: frozen norms of others work inside their convolutions.
@@ -28,7 +29,7 @@ def inference_form(model: BackboneNetwork) -> BackboneNetwork:
     if not model.train_all:
         raise ValueError("model: got one with frozen norms, wanted one made with train_all=True")
     pairs = [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in _pairs_of(model.backbone, model.image_size)]
-    if isinstance(model, PUMLC):
+    if isinstance(model, PUMLC) and isinstance(model.narrow[1], nn.BatchNorm2d):
         pairs.append(("narrow.0", "narrow.1"))
     fuse_local_global(model)
     for conv_name, norm_name in pairs:

@@ -62,6 +62,15 @@ def test_bad_input(run, capsys, arguments, message):
     assert message in error
 
 
+def test_the_weights_of_the_run_are_not_overwritten(run, picture_table, capsys):
+    weights = run / "best.safetensors"
+    before = weights.read_bytes()
+    command = [str(run), "--format", "safetensors", "--out", str(weights), "--pictures", str(picture_table)]
+    assert main(command) == 2
+    assert "the very weights that are exported" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+
+
 def test_pictures_are_those_that_the_run_held_out(run, picture_table, tmp_path):
     config = dataclasses.replace(tiny_run(picture_table, run))
     (run / "config.json").write_text(json.dumps(dataclasses.asdict(config)))

@@ -53,6 +53,11 @@ def test_logits_are_those_of_the_network(head, backbone, local_global):
     assert sum(isinstance(module, FusedLocalGlobalConv2d) for module in merged.modules()) == wrapped
     assert not any(parameter.requires_grad for parameter in merged.parameters())
 
+    state = {name: tensor.clone() for name, tensor in merged.state_dict().items()}
+    again = inference_form(merged).state_dict()
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
 
 def test_norms_that_are_not_alone_behind_a_convolution_stay():
     model = make(Classifier, "test_resnet", False)
