@@ -29,6 +29,7 @@ from pumlc.predict.__main__ import main
 from tests.data.odd_files import write_undecodable
 from tests.engine.runs import events, tiny_run
 from tests.export.exported import CALIBRATION, FP32, THRESHOLDS
+from tests.nn.attacks import ATTACKS, write_attack
 
 NAMES = ["red", "green", "blue", "absent"]
 HOW = ["--device", "cpu", "--precision", "fp32", "--threads", "1"]
@@ -228,3 +229,15 @@ def test_the_function_names_what_it_cannot_use(broken, picture_table):
     pictures = [picture_table / "test_0.jpg", broken / "damaged.jpg"]
     with pytest.raises(ValueError, match=r"1 of 2 pictures cannot be used: .*damaged\.jpg is cut off or damaged"):
         predict(load_recogniser(broken), pictures, FP32)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_code_in_a_file_is_not_run(name, tmp_path, picture_table, capsys):
+    """Neither in a file that is given nor in the one of a run folder."""
+    path, mark = write_attack(name, tmp_path)
+    (tmp_path / "run").mkdir()
+    shutil.copy(path, tmp_path / "run" / "best.safetensors")
+    for weights in (path, tmp_path / "run"):
+        assert main([str(weights), str(picture_table / "test_0.jpg"), "--device", "cpu"]) == 2
+        assert "cannot be read as a safetensors file" in capsys.readouterr().err
+        assert not mark.exists()

@@ -127,6 +127,39 @@ def test_two_processes_train_like_one(head, train, picture_table, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_with_the_run_of_one(train, picture_table, tmp_path, capsys):
+    """An epoch of 13 steps of 2 images, of which 7 are done, and then of 6 steps of 4 after the third."""
+    out = tmp_path / "run"
+    shared = [
+        "csv",
+        "--data",
+        picture_table,
+        "--epochs",
+        2,
+        "--log-every",
+        1,
+        "--precision",
+        "fp32",
+        "--out",
+        out,
+        *TINY,
+    ]
+    assert train(*shared, "--batch-size", 2, "--steps", 7, "--checkpoint-steps", 1) == 0
+    arguments = [*TORCHRUN, ROOT / "train.py", "--resume", out, "--steps", 10_000]
+    done = subprocess.run(
+        list(map(str, arguments)), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 images of the epoch are seen twice, none is left out, and the run is not bit for bit" in done.stdout
+    log = read_log(out)
+    resumed = next(event for event in log if event["event"] == "resume")
+    assert (resumed["processes"], resumed["step"], resumed["steps_per_epoch"]) == (2, 3, 6)
+    steps = [event["step"] for event in log[log.index(resumed) :] if event["event"] == "train"]
+    assert steps == list(range(4, 13))
+    assert log[-1]["event"] == "end"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.01, 0.2])
 def test_damaged_pictures_are_named_and_too_many_end_all_processes(share, picture_table, tmp_path):
     data = tmp_path / "data"

@@ -16,18 +16,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from pumlc.data.picture import MAX_MEGAPIXELS, UnusablePictureError, read_picture
+from pumlc.data.picture import MAX_MEGAPIXELS, PassingReason, UnusablePictureError, read_picture
 from pumlc.errors import InputError
 
 PATIENCE = 60.0  # seconds for a picture
 BYTES_PER_PIXEL = 12  # most that a decoder was seen to hold: progressive, CMYK, turned upright
 BYTES_BESIDES = 512 << 20
+FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 
 Examine = Callable[[str, float], "str | None"]  # path, most megapixels -> the reason why it is unusable
 
 
 class Verdict(NamedTuple):
-    """What was found of a file of this size and time."""
+    """What was found of a file of this size and time; both are -1 where another look may find otherwise."""
 
     size: int  # bytes
     mtime: int  # nanoseconds
@@ -47,7 +48,7 @@ def examine(path: str, max_megapixels: float) -> str | None:
     try:
         read_picture(path, max_megapixels)
     except UnusablePictureError as reason:
-        return str(reason)
+        return reason.reason
     return None
 
 
@@ -97,7 +98,7 @@ def _to_examine(paths: Iterable[str], known: Mapping[str, Verdict], found: Found
         try:
             status = os.stat(path)
         except OSError as error:
-            found(path, Verdict(-1, -1, f"cannot be read: {error.strerror}"))
+            found(path, Verdict(-1, -1, PassingReason(f"cannot be read: {error.strerror}")))
             continue
         before = known.get(path)
         now = Verdict(status.st_size, status.st_mtime_ns, "")
@@ -144,25 +145,32 @@ def _settled(crew: list[_Worker], patience: float, found: Found) -> _Worker:
     ready = wait(busy, timeout=max(0.0, longest.since + patience - time.monotonic()))
     worker = busy[ready[0]] if ready else longest
     (path, verdict), worker.job = worker.job, None
-    reason, alive = _answer(worker, patience)
-    if not alive:
+    answer = _answer(worker, patience)
+    if not answer.is_alive:
         worker.end()
         crew[crew.index(worker)] = worker = worker.restart()
-    found(path, verdict._replace(reason=reason or ""))
+    found(path, verdict._replace(reason=answer.reason) if answer.is_final else Verdict(-1, -1, answer.reason))
     return worker
 
 
-def _answer(worker: _Worker, patience: float) -> tuple[str | None, bool]:
-    """The worker's reason, and whether it is still there."""
+class _Answer(NamedTuple):
+    reason: str  # empty for a picture that can be used
+    is_final: bool  # of this content, and not of the machine as it was then
+    is_alive: bool  # the worker
+
+
+def _answer(worker: _Worker, patience: float) -> _Answer:
     if not worker.connection.poll():
-        return f"takes longer than {patience:g} seconds to decode", False
+        return _Answer(f"takes longer than {patience:g} seconds to decode", is_final=False, is_alive=False)
     try:
-        return worker.connection.recv(), True
+        reason = worker.connection.recv() or ""
+        return _Answer(reason, is_final=not isinstance(reason, PassingReason), is_alive=True)
     except (EOFError, ConnectionResetError):
         worker.process.join()
         code = worker.process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return f"makes its decoder crash ({how})", False
+        final = code >= 0 or -code in FAULTS  # others come from outside, such as SIGKILL where memory is short
+        return _Answer(f"makes its decoder crash ({how})", is_final=final, is_alive=False)
 
 
 def _work(connection: Connection, max_megapixels: float, examine: Examine) -> None:
@@ -192,13 +200,13 @@ def read_verdicts(path: Path, max_megapixels: float) -> dict[str, Verdict]:
 
 
 def write_verdicts(path: Path, max_megapixels: float, verdicts: Mapping[str, Verdict]) -> None:
-    """Replace the file at once; raises InputError."""
+    """Replace the file at once, without what may be otherwise at another look; raises InputError."""
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
         with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
             writer.writerow(_header(max_megapixels))
-            writer.writerows((name, *verdict) for name, verdict in verdicts.items())
+            writer.writerows((name, *verdict) for name, verdict in verdicts.items() if verdict.size >= 0)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

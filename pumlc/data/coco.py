@@ -57,7 +57,7 @@ def load_coco(root: str | os.PathLike, split: str, *, year: str = "2014", includ
             f"{source} has no image with an annotation ({len(images)} images in all); wanted at least one."
         )
     paths = tuple(os.path.join(folder, images[row]["file_name"]) for row in rows)
-    check_files(paths, source)
+    check_files(paths, source, lambda row: f"entry {rows[row]} of 'images'")
     names = tuple(coco.cats[category]["name"] for category in columns)
     return Dataset(f"coco{year[-2:]}", split, paths, labels[rows], names)
 
@@ -100,11 +100,23 @@ def _check(content: Any, source: Path) -> None:
                     raise InputError(
                         f"{source}: {key} of entry {number} of {part!r} is {entry[key]!r}; {wanted} was wanted."
                     )
-        if len({entry["id"] for entry in entries}) != len(entries):
-            raise InputError(f"{source}: two entries of {part!r} have the same id.")
+        _check_distinct(entries, part, "id", source)
     categories = content["categories"]
-    if len({type(category["id"]) for category in categories}) > 1:
-        raise InputError(f"{source}: the ids of 'categories' are numbers and texts; one or the other was wanted.")
-    if not categories or len({category["name"] for category in categories}) != len(categories):
-        found = "has two entries of the same name" if categories else "is empty"
-        raise InputError(f"{source}: the list 'categories' {found}; the classes with a name each were wanted.")
+    if not categories:
+        raise InputError(f"{source}: the list 'categories' is empty; the classes with a name each were wanted.")
+    _check_distinct(categories, "categories", "name", source)
+    for number, category in enumerate(categories):
+        if type(category["id"]) is not type(categories[0]["id"]):
+            raise InputError(
+                f"{source}: the id of entry {number} of 'categories' is {category['id']!r}, that of entry 0 "
+                f"{categories[0]['id']!r}; numbers or texts were wanted, not both."
+            )
+
+
+def _check_distinct(entries: list[dict[str, Any]], part: str, key: str, source: Path) -> None:
+    first: dict[Any, int] = {}
+    for number, entry in enumerate(entries):
+        if first.setdefault(entry[key], number) != number:
+            raise InputError(
+                f"{source}: entry {number} of {part!r} has the {key} {entry[key]!r}, as entry {first[entry[key]]} has."
+            )

@@ -44,7 +44,7 @@ def read_csv(root: str | os.PathLike) -> dict[str, Dataset]:
     labels, zeros = _labels(table, class_names)
     left_out = [name for name in table.columns if name not in class_names]
     notes = (zeros, *([f"Columns left out as notes: {', '.join(left_out)}."] if left_out else []))
-    check_files(table.images, path)
+    check_files(table.images, path, lambda row: f"line {table.lines[row]}")
     found = {}
     for split in SPLITS:
         rows = [row for row, name in enumerate(table.splits) if name == split]

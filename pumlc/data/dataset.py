@@ -6,11 +6,11 @@ import contextlib
 import csv
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,29 +89,54 @@ def check_folder(path: str | os.PathLike, purpose: str) -> None:
         raise InputError(f"{path} {found}; the folder {purpose} was wanted there.")
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that hold something, without blanks around it; raises InputError."""
+class Line(NamedTuple):
+    number: int  # from 1
+    text: str  # without blanks around it
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a text file that hold something; raises InputError."""
+    text = _read_text(path)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{path}, line {line}: a zero byte; it is damaged, or not a text in UTF-8.")
+    return [Line(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _read_text(path: str | os.PathLike) -> str:
+    """A text in UTF-8, with line ends of Unix; raises InputError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return _with_line_ends_of_unix(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"The file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"The file {path} cannot be read: {error}.") from error
-    if "\0" in text:
-        line = len(text[: text.index("\0")].splitlines()) or 1
-        raise InputError(f"{path}, line {line}: a zero byte; it is damaged, or not a text in UTF-8.")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        line = _with_line_ends_of_unix(error.object[: error.start].decode("latin-1")).count("\n") + 1
+        raise InputError(
+            f"{path}, line {line}: the byte {error.object[error.start]:#04x} is not of a text in UTF-8."
+        ) from error
+
+
+def _with_line_ends_of_unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_distinct(path: Path, lines: Iterable[Line], what: str) -> None:
+    """Raise InputError if two of the ``lines`` of a file are the same ``what``."""
+    first: dict[str, int] = {}
+    for number, text in lines:
+        if first.setdefault(text, number) != number:
+            raise InputError(f"{path}, line {number}: the {what} {text!r} stands in line {first[text]} already.")
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
     """The lines of a file of class names, which must differ; raises InputError."""
-    names = tuple(read_lines(path))
-    if not names:
+    lines = read_lines(path)
+    if not lines:
         raise InputError(f"{path} is empty; a file with the name of a class per line was wanted.")
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{path} has the class {twice!r} more than once.")
-    return names
+    check_distinct(path, lines, "class")
+    return tuple(line.text for line in lines)
 
 
 def class_names_or_numbers(source: Path, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -136,7 +161,10 @@ def open_csv(path: str | os.PathLike, **options: object) -> Iterator[Any]:
         raise InputError(f"The table {path} does not exist.") from error
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not a CSV file: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        _read_text(path)  # names the line
+        raise InputError(f"The table {path} cannot be read: {error}.") from error
+    except OSError as error:
         raise InputError(f"The table {path} cannot be read: {error}.") from error
 
 
@@ -148,14 +176,20 @@ def read_json(path: Path) -> Any:
         raise InputError(f"The annotation file {path} does not exist.") from error
     except OSError as error:
         raise InputError(f"The annotation file {path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not an annotation file: its JSON is nested too deeply.") from error
+    except UnicodeDecodeError as error:
+        _read_text(path)  # names the line
+        raise InputError(f"{path} is not a JSON file: {error}.") from error
     except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}.") from error
 
 
-def check_files(paths: Iterable[str], source: str | os.PathLike) -> None:
+def check_files(paths: Sequence[str], source: str | os.PathLike, place: Callable[[int], str]) -> None:
     """Raise InputError if one of the image files ``paths``, which ``source`` names, is not there.
 
-    Lists each folder once, since asking for every file costs minutes on a network file system.
+    ``place`` says where it names the image of a row: ``line 3``. Lists each folder once, since asking for every file
+    costs minutes on a network file system.
     """
     by_folder = defaultdict(list)
     for path in paths:
@@ -171,4 +205,5 @@ def check_files(paths: Iterable[str], source: str | os.PathLike) -> None:
         missing += [os.path.join(folder, name) for name in names if name not in present]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{source} names image files that are not there: {missing[0]}{more}.")
+        where = place(paths.index(missing[0]))
+        raise InputError(f"{source}, {where}, names an image file that is not there: {missing[0]}{more}.")

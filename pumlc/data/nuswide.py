@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,7 @@ def load_nuswide(root: str | os.PathLike, split: str) -> Dataset:
         names = concepts if concepts.exists() else root / "classes.txt"
         class_names, notes = class_names_or_numbers(names, labels.shape[1])
     else:
-        images = read_lines(source)
+        images = [line.text for line in read_lines(source)]
         class_names, notes = read_class_names(_concept_file(root)), ()
         labels = _read_labels(root, split, class_names, source, len(images))
     if not images:
@@ -91,14 +93,23 @@ def _read_column(path: Path, source: Path, count: int) -> np.ndarray:
         raise InputError(f"The file of labels {path} does not exist.") from error
     except OSError as error:
         raise InputError(f"The file of labels {path} cannot be read: {error.strerror}.") from error
-    digits = characters[characters > ord(" ")]  # anything below is a line end or a blank
-    if not ((digits == ord("0")) | (digits == ord("1"))).all():
-        for number, line in enumerate(read_lines(path), 1):
-            if line not in ("0", "1"):
-                raise InputError(f"{path}, entry {number}: {line[:40]!r}; a 1 or 0 was wanted.")
+    is_digit = (characters == ord("0")) | (characters == ord("1"))
+    is_blank = np.isin(characters, np.frombuffer(b" \t\r\n", np.uint8))
+    digits = characters[is_digit]
+    if not (is_digit | is_blank).all() or (is_digit[1:] & is_digit[:-1]).any():
+        digits = np.frombuffer("".join(_tokens(path)).encode(), np.uint8)
     if len(digits) != count:
         raise InputError(f"{path} has {len(digits)} labels; {source.name} lists {count} images.")
     return np.where(digits == ord("1"), np.int8(1), np.int8(-1))
+
+
+def _tokens(path: Path) -> Iterator[str]:
+    """Each 1 or 0 of a file, in which they may stand behind a mark of UTF-8; raises InputError for anything else."""
+    for number, line in read_lines(path):
+        for token in re.split(r"[ \t]+", line):
+            if token not in ("0", "1"):
+                raise InputError(f"{path}, line {number}: {token[:40]!r}; a 1 or 0 was wanted.")
+            yield token
 
 
 def _read_arrays(root: Path, split: str, source: Path) -> tuple[list[str], np.ndarray]:

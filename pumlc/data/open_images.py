@@ -152,9 +152,9 @@ def _folder(root: Path, split: str) -> Path:
 def _read_descriptions(path: Path) -> dict[str, str]:
     """The name of each label, in the order of the file; newer versions of it have a header."""
     found: dict[str, str] = {}
-    for _, (label, name) in _lines(path, ["LabelName", "DisplayName"], needed=False):
+    for line, (label, name) in _lines(path, ["LabelName", "DisplayName"], needed=False):
         if label in found:
-            raise InputError(f"{path} describes the label {label} more than once.")
+            raise InputError(f"{path}, line {line}: the label {label!r} is described in a line before already.")
         found[label] = name
     if not found:
         raise InputError(f"{path} describes no classes; lines of a label and its name were wanted.")
@@ -176,7 +176,7 @@ def _lines(path: Path, header: list[str], needed: bool = True) -> Iterator[tuple
             if not fields or (reader.line_num == 1 and fields == header):
                 continue
             if needed and reader.line_num == 1:
-                raise InputError(f"{path} begins with {','.join(fields)!r}; {','.join(header)!r} was wanted.")
+                raise InputError(f"{path}, line 1: {','.join(fields)!r}; {','.join(header)!r} was wanted.")
             if len(fields) != len(header):
                 raise InputError(f"{path}, line {reader.line_num}: {len(fields)} fields; {len(header)} were wanted.")
             yield reader.line_num, fields

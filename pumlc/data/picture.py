@@ -21,16 +21,33 @@ MAX_MEGAPIXELS = 200
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "GIF")
 
 
+class PassingReason(str):
+    """A reason that says nothing of the picture, such as a file that cannot be reached: it may be gone tomorrow."""
+
+
 class UnusablePictureError(Exception):
     """The message goes on after the name of the file: ``is empty``, ``is damaged: …``."""
+
+    @property
+    def reason(self) -> str:
+        return str(self)
+
+
+class UnreachedPictureError(UnusablePictureError):
+    """The picture was not seen, so that nothing is known of it."""
+
+    @property
+    def reason(self) -> PassingReason:
+        return PassingReason(self)
 
 
 def read_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> Image:
     """The picture as RGB, upright by EXIF.
 
     Raises:
-        UnusablePictureError: it is missing, empty, cut off, damaged, of no known format, or its header claims more
-            than ``max_megapixels``; nothing is allocated for such a claim.
+        UnreachedPictureError: it is missing, cannot be read, or there is too little memory.
+        UnusablePictureError: it is empty, cut off, damaged, of no known format, or its header claims more than
+            ``max_megapixels``; nothing is allocated for such a claim.
     """
     image = require("PIL.Image", "pillow")
     image.init()  # some of FORMATS are not among those that it begins with
@@ -45,12 +62,12 @@ def read_picture(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAP
         except UnusablePictureError:
             raise
         except MemoryError as error:
-            raise UnusablePictureError("needs more memory to decode than there is") from error
+            raise UnreachedPictureError("needs more memory to decode than there is") from error
         except image.UnidentifiedImageError as error:
             raise UnusablePictureError(_unknown(path)) from error
         except OSError as error:
             if error.errno is not None:
-                raise UnusablePictureError(f"cannot be read: {error.strerror}") from error
+                raise UnreachedPictureError(f"cannot be read: {error.strerror}") from error
             raise UnusablePictureError(f"is cut off or damaged: {error}") from error
         except Exception as error:  # whatever a decoder of Pillow makes of a stranger's bytes
             raise UnusablePictureError(f"is damaged: {type(error).__name__}: {error}") from error

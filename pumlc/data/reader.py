@@ -1,24 +1,26 @@
 """Runs a DALI pipeline over a list of files: may be dropped anywhere, and tells which files it fails on.
 
 An error of DALI's ends a pipeline and does not say whose it is. The files of the batches under way are then tried one
-by one. What Pillow can decode all the same is read from a copy without loss from then on; the rest has no pixels.
+by one. A JPEG that turns out whole although it does not end with its end is known as such from then on; what Pillow can
+decode all the same is read from a copy without loss; the rest has no pixels.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from pumlc.data.copies import Copies
+from pumlc.data.jpeg import ends_early
 from pumlc.data.picture import UnusablePictureError, read_picture
 from pumlc.data.pipeline import image_pipeline, region_pipeline
 from pumlc.data.resample import Resampler
+from pumlc.errors import InputError
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline
@@ -40,7 +42,7 @@ class Request(NamedTuple):
 class InterruptedPassError(Exception):
     """A pass ended at a file that cannot be decoded as it is; ``reasons`` by row are those of the unusable ones.
 
-    Where there are none, the files were put right: the same requests will do.
+    Where there are none, the files were put right, or the error may pass: the same requests will do.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
@@ -75,7 +77,8 @@ class ImageReader:
         hw_decoder_load: float,
         max_megapixels: float,
     ) -> None:
-        self._paths = [os.fspath(path) for path in paths]
+        self._originals = [os.fspath(path) for path in paths]
+        self._paths = self._originals.copy()
         self._batch_size = batch_size
         self._prefetch = prefetch
         self._device = device
@@ -94,14 +97,17 @@ class ImageReader:
             self._build = region_pipeline
             self._resample = Resampler(image_size, dtype, threads)
         self._idle: tuple[Pipeline, _Source] | None = None
-        self._copies: tempfile.TemporaryDirectory | None = None
+        self._copies = Copies()
         self._copied: set[int] = set()
+        self._is_whole = np.zeros(len(paths), dtype=bool)
+        self._is_retry = False
 
     def read(self, requests: Iterable[Request]) -> Iterator[torch.Tensor]:
         """Yield [B, 3, image_size, image_size] images, channels_last, normalised, for each request.
 
         Raises:
             InterruptedPassError: a file cannot be decoded. The requests before it were yielded.
+            InputError: a batch failed twice, and each of its files can be decoded alone.
         """
         pipeline, source = self._idle or self._new_pipeline(self._batch_size, self._prefetch)
         self._idle = None
@@ -114,9 +120,11 @@ class ImageReader:
                 break
             except RuntimeError as error:
                 reasons = self._try_each(source.under_way)
-                if reasons is None:
-                    raise
-                raise InterruptedPassError(reasons) from error
+                if reasons is None and self._is_retry:
+                    raise InputError(_of_the_batch(source.under_way[0], self._paths, error)) from error
+                self._is_retry = reasons is None
+                raise InterruptedPassError(reasons or {}) from error
+            self._is_retry = False
             source.under_way.popleft()
             if self._resample:
                 yield self._resample([torch.from_dlpack(output[number]) for number in range(len(output))])
@@ -127,13 +135,13 @@ class ImageReader:
         self._idle = pipeline, source
 
     def _new_pipeline(self, batch_size: int, prefetch: int) -> tuple[Pipeline, _Source]:
-        source = _Source(self._paths)
+        source = _Source(self._paths, self._is_whole)
         return self._build(source, batch_size=batch_size, prefetch=prefetch, **self._options), source
 
     def _try_each(self, requests: Iterable[Request]) -> dict[int, str] | None:
-        """Reason by row of the unusable files, after those that Pillow can decode were copied; None: all are fine."""
+        """Reason by row of the unusable files, after others were put right; None: there was nothing to do."""
         reasons: dict[int, str] = {}
-        copied = len(self._copied)
+        all_fine = True
         alone = None
         for request in requests:
             for number, row in enumerate(request.rows.tolist()):
@@ -144,33 +152,44 @@ class ImageReader:
                     pipeline.run()
                     pipeline.reset()
                 except RuntimeError:
-                    alone = None  # an error ends a pipeline
+                    alone, all_fine = None, False  # an error ends a pipeline
                     try:
-                        self._copy(row)
-                    except UnusablePictureError as reason:
-                        reasons[row] = str(reason)
-        return reasons if reasons or len(self._copied) > copied else None
+                        self._put_right(row)
+                    except UnusablePictureError as error:
+                        reasons[row] = error.reason
+        return None if all_fine else reasons
 
-    def _copy(self, row: int) -> None:
-        """Read the file by Pillow and put a copy without loss in its place."""
-        if row in self._copied:
+    def _put_right(self, row: int) -> None:
+        """Know the file as a whole one that does not end with its end, or put a copy without loss in its place.
+
+        Raises:
+            UnusablePictureError: neither can be done.
+        """
+        if row in self._copied and os.path.exists(self._paths[row]):  # temporary folders are cleaned, now and then
             raise UnusablePictureError("cannot be decoded")
-        picture = read_picture(self._paths[row], self._max_megapixels)
-        self._copies = self._copies or tempfile.TemporaryDirectory(prefix="pumlc-")
-        copy = Path(self._copies.name) / f"{row}.png"
-        try:
-            picture.save(copy, compress_level=1)
-        except OSError as error:
-            raise UnusablePictureError(f"cannot be copied to {copy}: {error.strerror}") from error
-        self._paths[row] = str(copy)
+        original = self._originals[row]
+        if not self._is_whole[row] and ends_early(original):
+            self._is_whole[row] = True
+            return
+        self._paths[row] = str(self._copies.keep(str(row), read_picture(original, self._max_megapixels)))
         self._copied.add(row)
+
+
+def _of_the_batch(request: Request, paths: Sequence[str], error: RuntimeError) -> str:
+    """What to say of a batch that fails although its files do not."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        f"The batch of {len(request.rows)} pictures that begins with {paths[request.rows[0]]} cannot be decoded, twice "
+        f"in a row, though each of them can alone: {said[0] if said else type(error).__name__}. If memory is short, "
+        "use a smaller --batch-size; what was saved before is untouched."
+    )
 
 
 class _Source:
     """What a pipeline calls for its next batch; it remembers which ones are under way."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[str], is_whole: np.ndarray) -> None:
+        self._paths, self._is_whole = paths, is_whole
         self.requests: Iterator[Request] = iter(())
         self.under_way: deque[Request] = deque()
 
@@ -178,4 +197,4 @@ class _Source:
         request = next(self.requests)  # its StopIteration is DALI's sign of the end
         self.under_way.append(request)
         names = [np.frombuffer(os.fsencode(self._paths[row]), dtype=np.uint8) for row in request.rows]
-        return names, request.start, request.end, request.mirror
+        return names, self._is_whole[request.rows], request.start, request.end, request.mirror

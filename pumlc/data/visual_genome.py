@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_folder, class_names_or_numbers, read_json, read_lines
+from pumlc.data.dataset import (
+    Dataset,
+    Line,
+    check_distinct,
+    check_folder,
+    class_names_or_numbers,
+    read_json,
+    read_lines,
+)
 from pumlc.errors import InputError
 
 LISTS = {"train": "train_list_500.txt", "test": "test_list_500.txt"}  # drawn for 500 classes, used for 200 as they are
@@ -38,12 +46,11 @@ def load_visual_genome(root: str | os.PathLike, split: str) -> Dataset:
         raise InputError(f"VG has no split {split!r}; train or test was wanted.")
     check_folder(root, "of the Visual Genome data set")
     root, source = Path(root), image_list_file(root, split)
-    images = read_lines(source)
-    if not images:
+    lines = read_lines(source)
+    if not lines:
         raise InputError(f"{source} lists no images; at least one was wanted.")
-    if len(set(images)) != len(images):
-        raise InputError(f"{source} lists an image more than once.")
-    paths = _find(root, images, source)
+    check_distinct(source, lines, "image")
+    paths, images = _find(root, lines, source), [line.text for line in lines]
     class_names, notes = class_names_or_numbers(root / "classes.txt", CLASSES)
     return Dataset("vg200", split, paths, _labels(root / LABELS, images, source), class_names, notes)
 
@@ -60,22 +67,23 @@ def _labels(path: Path, images: list[str], source: Path) -> np.ndarray:
             raise InputError(f"{path} has no list of classes for the image {image}, which {source} names.")
         wrong = [number for number in classes if type(number) is not int or not 0 <= number < CLASSES]
         if wrong:
-            raise InputError(f"{path}: {image} has the class {wrong[0]!r}; 0 to {CLASSES - 1} was wanted.")
+            raise InputError(f"{path}: image {image} has the class {wrong[0]!r}; 0 to {CLASSES - 1} was wanted.")
         labels[row, classes] = 1
     return labels
 
 
-def _find(root: Path, images: list[str], source: Path) -> tuple[str, ...]:
+def _find(root: Path, lines: list[Line], source: Path) -> tuple[str, ...]:
     """The file of each image, whichever of the folders it lies in; each folder is listed once."""
     where: dict[str, str] = {}
     for folder in reversed([root / name for name in IMAGE_FOLDERS if (root / name).is_dir()]):
         where |= {entry.name: entry.path for entry in os.scandir(folder)}
     if not where:
         raise InputError(f"{root} has no images: wanted them in {' and '.join(IMAGE_FOLDERS)}.")
-    missing = [image for image in images if image not in where]
+    missing = [line for line in lines if line.text not in where]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"{source} names image files that are not in {' or '.join(IMAGE_FOLDERS)}: {missing[0]}{more}."
+            f"{source}, line {missing[0].number}, names an image file that is not in {' or '.join(IMAGE_FOLDERS)}: "
+            f"{missing[0].text}{more}."
         )
-    return tuple(where[image] for image in images)
+    return tuple(where[line.text] for line in lines)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pumlc.data.dataset import Dataset, check_files, check_folder, read_class_names, read_lines
+from pumlc.data.dataset import Dataset, check_distinct, check_files, check_folder, read_class_names, read_lines
 from pumlc.errors import InputError
 
 IMAGE_SETS = {  # VOC 2012 has no public annotations of its test set: its val set is in that place
@@ -59,13 +59,13 @@ def load_voc(
     folder, source = _devkit(root, year), image_set_file(root, split, year)
     for part in ("JPEGImages", "Annotations"):
         check_folder(folder / part, f"of the VOC data set with its {part}")
-    identifiers = read_lines(source)
-    if not identifiers:
+    lines = read_lines(source)
+    if not lines:
         raise InputError(f"{source} lists no images; at least one was wanted.")
-    if len(set(identifiers)) != len(identifiers):
-        raise InputError(f"{source} lists an image more than once.")
+    check_distinct(source, lines, "image")
+    identifiers = [line.text for line in lines]
     paths = tuple(os.path.join(folder, "JPEGImages", f"{identifier}.jpg") for identifier in identifiers)
-    check_files(paths, source)
+    check_files(paths, source, lambda row: f"line {lines[row].number}")
 
     class_names = _class_names(folder)
     columns = {name: column for column, name in enumerate(class_names)}
@@ -73,10 +73,10 @@ def load_voc(
     hard = np.int8(0 if difficult == "unknown" else -1)
     for row, identifier in enumerate(identifiers):
         annotation = folder / "Annotations" / f"{identifier}.xml"
-        for name, is_difficult in _objects(annotation):
+        for number, (name, is_difficult) in enumerate(_objects(annotation), 1):
             if name not in columns:
                 raise InputError(
-                    f"{annotation} has an object {name!r}, which is not one of the {len(columns)} classes. "
+                    f"{annotation}: object {number} is {name!r}, which is not one of the {len(columns)} classes. "
                     f"For classes of your own, list them in {folder / 'classes.txt'}, one per line."
                 )
             column = columns[name]
@@ -108,10 +108,12 @@ def _objects(path: Path) -> list[tuple[str, bool]]:
         raise InputError(f"The annotation file {path} does not exist.") from error
     except (OSError, ElementTree.ParseError) as error:
         raise InputError(f"The annotation file {path} cannot be read: {error}.") from error
+    except (LookupError, ValueError) as error:  # the declaration in the first line names no encoding for XML
+        raise InputError(f"The annotation file {path} cannot be read: line 1, {error}.") from error
     found = []
-    for thing in root.iter("object"):
+    for number, thing in enumerate(root.iter("object"), 1):
         name = (thing.findtext("name") or "").strip()
         if not name:
-            raise InputError(f"{path} has an object without a name.")
+            raise InputError(f"{path}: object {number} has no name.")
         found.append((name, (thing.findtext("difficult") or "0").strip() == "1"))
     return found

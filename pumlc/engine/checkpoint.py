@@ -47,7 +47,9 @@ def _seal(of: hashlib._Hash) -> bytes:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = KEPT) -> Path:
-    """Write ``state`` as the checkpoint after ``step`` optimiser steps and drop all but the last ``keep``.
+    """Write ``state`` as the checkpoint after ``step`` optimiser steps and drop all but the last ``keep`` up to it.
+
+    Those of higher steps stay, which are there where a run goes on under a lower number.
 
     Raises:
         InputError: it could not be written; all that were there stay.
@@ -60,7 +62,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
 
     path = checkpoint_path(folder, step)
     write_atomically(path, write)
-    for old in checkpoints(folder)[:-keep]:
+    for old in [each for each in checkpoints(folder) if step_of(each) <= step][:-keep]:
         old.unlink()
     return path
 

@@ -23,9 +23,8 @@ def parse(arguments: Sequence[str]) -> Config:
     ``--epochs`` alone means a schedule over that many epochs, all of which run, also where the preset stops
     early. With ``--resume`` the settings are those of the run, changed by the flags in
     resuming.FREE_ON_RESUME; there ``--epochs`` may also be moved within the schedule that the run began with. With
-    ``--resume auto``, which is also what processes get that torchrun has started again, they are those of the command
-    line, and whether there is a run to go on with is seen when the run starts. The flags of the published code of
-    PU-MLC stand for a preset: other flags come on top.
+    ``--resume auto`` they are those of the command line, and whether there is a run to go on with is seen when the run
+    starts. The flags of the published code of PU-MLC stand for a preset: other flags come on top.
 
     Raises:
         InputError: an unknown preset, a value out of range, or a change that a resumed run does not allow.
@@ -33,8 +32,6 @@ def parse(arguments: Sequence[str]) -> Config:
     """
     name, preset, arguments = _start(list(arguments))
     config = _flags(arguments, _with_recipe(arguments, preset), name)
-    if config.resume is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        config = replace(config, resume=AUTO)
     if config.resume not in (None, AUTO):
         run = Path(config.resume)
         saved = read_config(run)

@@ -120,6 +120,9 @@ class World:
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            # keeps the order in which three and more processes add, which DistributedDataParallel else changes after
+            # its first step, also after the first step of a run that goes on
+            find_unused_parameters=self.device.type == "cpu" and self.size > 2,
             **{"forward_sync_buffers" if renamed else "broadcast_buffers": False},
         )
 

@@ -10,6 +10,23 @@ INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 and the number of the s
 IMPATIENCE = 1.0  # seconds; torchrun repeats the terminal's signal at once, a person does not
 
 
+AGREE_SECONDS = 5.0  # between two steps at which several GPUs ask each other whether to stop
+
+
+def is_time_to_agree(step: int, seconds_per_step: float | None) -> bool:
+    """Whether processes with a GPU each, which have to wait for it then, agree on stopping after this step.
+
+    It is a function of what all of them know, or they would wait for each other in vain.
+
+    Args:
+        step: counted from 1.
+        seconds_per_step: as it was measured lately; None where it was not yet.
+    """
+    if seconds_per_step is None:
+        return step & (step - 1) == 0  # 1, 2, 4, 8, …
+    return step % max(1, int(AGREE_SECONDS / max(seconds_per_step, 1e-9))) == 0
+
+
 class StoppedError(Exception):
     """The run was asked to stop in the middle of something that can be begun again."""
 

@@ -17,13 +17,14 @@ import torch
 
 import pumlc
 from pumlc.engine.config import Config
-from pumlc.engine.whole_files import write_atomically
+from pumlc.engine.whole_files import disk_errors, write_atomically
 from pumlc.errors import InputError
 
 PACKAGES = ("torch", "timm", "nvidia-dali-cuda130", "torchmetrics", "numpy", "pycocotools", "safetensors")
 
 
 NAME, LOST = "log.jsonl", "log.lost.jsonl"
+ENVIRONMENT = "environment.json"
 _OF_SAVING = ("checkpoint", "interrupted")  # events that follow the checkpoint that they are of
 
 
@@ -31,27 +32,26 @@ class RunLog:
     """Appends to ``log.jsonl``; does nothing on ranks other than the first, where ``run`` is None."""
 
     def __init__(self, run: Path | None) -> None:
-        self._file = None if run is None else (run / NAME).open("a", encoding="utf-8")
+        self._file = None
+        if run is not None:
+            with disk_errors(run / NAME, "opened"):
+                self._file = (run / NAME).open("a", encoding="utf-8")
 
     def event(self, name: str, **values: Any) -> None:
         """Write {"event": name, "time": seconds since 1970, …}; numbers that are not finite become null."""
         if self._file is None:
             return
         record = {"event": name, "time": round(time.time(), 3), **values}
-        try:
+        with disk_errors(Path(self._file.name), "written"):
             self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
 
     def sync(self) -> int:
         """Bring all events to disk; how many bytes they are, for :func:`cut_log`."""
         if self._file is None:
             return 0
-        try:
+        with disk_errors(Path(self._file.name), "written"):
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise InputError(f"{self._file.name} could not be written: {error.strerror}.") from error
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
@@ -63,6 +63,22 @@ def read_events(run: Path) -> list[dict[str, Any]]:
     """The events of a run, first to last; without the last line where its writer was killed within it."""
     lines = (run / NAME).read_bytes().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def torchrun_job() -> str | None:
+    """What all starts and restarts of a torchrun job have in common, and no other job has; None without torchrun."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name in (None, "none"):  # without --rdzv-id all jobs have one name; then it is the torchrun of this machine
+        return name and f"{platform.node()}/{os.getppid()}"
+    return name
+
+
+def job_of(run: Path) -> str | None:
+    """The torchrun job that began the run or went on with it last; None where none did."""
+    try:
+        return json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))["torchrun_job"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def cut_log(run: Path, size: int, step: int) -> int:
@@ -141,6 +157,7 @@ def write_environment(run: Path) -> None:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "torchrun_job": torchrun_job(),
         "platform": platform.platform(),
     }
-    write_atomically(run / "environment.json", lambda file: file.write((json.dumps(record, indent=2) + "\n").encode()))
+    write_atomically(run / ENVIRONMENT, lambda file: file.write((json.dumps(record, indent=2) + "\n").encode()))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pumlc.data import Splits
-from pumlc.data.quarantine import FILE, Quarantine, read_quarantine
+from pumlc.data.quarantine import FILE, Quarantine, read_quarantine, read_record
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
-from pumlc.engine.log import RunLog
+from pumlc.engine.log import NAME as LOG
+from pumlc.engine.log import RunLog, read_events
 
 
 class Pictures:
@@ -28,8 +29,10 @@ class Pictures:
         root = Path(config.data) if Path(config.data).is_dir() else Path(config.data).parent
         record = None if config.out is None else Path(config.out) / FILE
         known = read_quarantine(Path(config.quarantine), root) if config.quarantine else {}
-        for path in ([] if config.quarantine else [root / FILE]) + ([record] if record else []):
-            known |= read_quarantine(path, root) if path.exists() else {}
+        if not config.quarantine and (root / FILE).exists():
+            known |= read_quarantine(root / FILE, root)
+        if record is not None:
+            known |= read_record(record, root)
         self.quarantines = {
             split.split: Quarantine(
                 split.paths,
@@ -44,7 +47,9 @@ class Pictures:
             if split is not None
         }
         self._shared = self.counts()
-        self._logged: dict[str, int] = dict.fromkeys(self.quarantines, 0)
+        self._seen: dict[str, int] = dict.fromkeys(self.quarantines, 0)
+        self._run = Path(config.out) if config.resume is not None and world.is_main else None
+        self._logged: set[tuple[str, str]] | None = None  # split and file, once the log was looked at
 
     def counts(self) -> dict[str, int]:
         """Images that cannot be used, by split."""
@@ -63,9 +68,19 @@ class Pictures:
                     self.quarantines[split].add(reasons)
             self._shared = self.counts()
         for split, quarantine in self.quarantines.items():
-            for row, reason in _after(quarantine, self._logged[split]).items():
-                log.event("bad_picture", split=split, file=str(quarantine.paths[row]), reason=reason)
-        self._logged = self.counts()
+            for row, reason in _after(quarantine, self._seen[split]).items():
+                file = str(quarantine.paths[row])
+                if (split, file) not in self._logged_before():
+                    log.event("bad_picture", split=split, file=file, reason=reason)
+        self._seen = self.counts()
+
+    def _logged_before(self) -> set[tuple[str, str]]:
+        """What the log of the run that goes on has named: it was cut to the checkpoint after this object was made."""
+        if self._logged is None:
+            has_log = self._run is not None and (self._run / LOG).exists()
+            events = read_events(self._run) if has_log else ()
+            self._logged = {(each["split"], each["file"]) for each in events if each["event"] == "bad_picture"}
+        return self._logged
 
     def summary(self) -> str | None:
         """A line that counts them; None where all can be used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from pumlc.engine.checkpoint import checkpoints
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
-from pumlc.engine.log import cut_log, read_config
-from pumlc.engine.whole_files import remove_leftovers
+from pumlc.engine.log import cut_log, job_of, read_config, torchrun_job
+from pumlc.engine.whole_files import disk_errors, remove_leftovers
 from pumlc.errors import InputError
 
 AUTO = "auto"
@@ -61,18 +62,28 @@ def going_on(saved: Config, config: Config, run: Path) -> Config:
 def decide(config: Config, world: World) -> Config:
     """The settings with --resume auto made either the run folder, where it holds a checkpoint, or None.
 
-    All processes call it together. What a run has left that was killed before its first checkpoint is cleared away.
+    Processes that torchrun has started again go on with their own run as if they had been told to. All processes call
+    it together. What a run has left that was killed before its first checkpoint is cleared away.
 
     Raises:
-        InputError: the folder holds a run with other settings.
+        InputError: the folder holds a run with other settings, or cannot be cleared.
     """
-    if AUTO not in world.gather(config.resume):  # torchrun may tell one machine alone that this is a restart
+    restarted = config.resume is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if any(world.gather(restarted)):  # torchrun may tell one machine alone
+        is_own = world.gather(world.on_main(lambda: job_of(Path(config.out)) == torchrun_job()))[0]
+        config = replace(config, resume=AUTO if is_own else None)
+    if config.resume != AUTO:
         return config
     return world.gather(world.on_main(lambda: _decide(config)))[0]
 
 
 def _decide(config: Config) -> Config:
     run = Path(config.out)
+    with disk_errors(run, "cleared for a new run"):
+        return _go_on_or_clear(config, run)
+
+
+def _go_on_or_clear(config: Config, run: Path) -> Config:
     has_checkpoint = bool(checkpoints(run / "checkpoints"))
     if has_checkpoint or (run / "config.json").exists():
         chosen = going_on(read_config(run), config, run)

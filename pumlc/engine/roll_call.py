@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch.distributed as dist
 
@@ -27,30 +29,48 @@ def roll_call(store: dist.Store, rank: int, size: int, patience: float = PATIENC
     try:
         yield
     except BaseException as error:
-        lost = type(error) is RuntimeError or isinstance(error, dist.DistError)
-        with contextlib.suppress(Exception):  # the store went with the process that holds it
-            store.set(f"gave up/{rank}", "lost" if lost else "error")
-        if not lost or not _is_of_exchange(error):
+        lost = _is_of_exchange(error)
+        answer = _within(2 * patience, lambda: _report_and_ask(store, rank, size, patience, lost))
+        if not lost:
             raise
-        raise LostProcessError(_explain(store, rank, size, patience)) from error
+        raise LostProcessError(answer) from error
 
 
 def _is_of_exchange(error: BaseException) -> bool:
-    """gloo's errors are plain RuntimeErrors."""
-    text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection"))
+    """Whether another process may be the cause; gloo's errors are plain RuntimeErrors."""
+    if isinstance(error, dist.DistError):
+        return True
+    return type(error) is RuntimeError and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
+
+
+def _within(seconds: float, function: Callable[[], str]) -> str:
+    """What ``function`` says, or that nothing was to be heard: a store whose process hangs never answers."""
+    answers: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: answers.put(function()), daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        return (
+            "the process that the others meet at, process 0 or its torchrun, does not answer: it hangs or its machine "
+            "is gone. Go on from the last checkpoint with --resume."
+        )
+
+
+def _report_and_ask(store: dist.Store, rank: int, size: int, patience: float, lost: bool) -> str:
+    try:
+        store.set(f"gave up/{rank}", "lost" if lost else "error")
+        return _explain(store, rank, size, patience) if lost else ""
+    except Exception:  # torch has several; the store went with the process that holds it
+        return "the process that the others meet at is gone. Its own message says why, if it had time for one."
 
 
 def _explain(store: dist.Store, rank: int, size: int, patience: float) -> str:
     others = set(range(size)) - {rank}
     deadline = time.monotonic() + patience
-    try:
-        while time.monotonic() < deadline and not all(store.check([f"gave up/{other}"]) for other in others):
-            time.sleep(_LOOK_AGAIN)
-        silent = [other for other in sorted(others) if not store.check([f"gave up/{other}"])]
-        failed = [other for other in sorted(others - set(silent)) if store.get(f"gave up/{other}") == b"error"]
-    except Exception:  # torch has several
-        return "the process that the others meet at is gone. Its own message says why, if it had time for one."
+    while time.monotonic() < deadline and not all(store.check([f"gave up/{other}"]) for other in others):
+        time.sleep(_LOOK_AGAIN)
+    silent = [other for other in sorted(others) if not store.check([f"gave up/{other}"])]
+    failed = [other for other in sorted(others - set(silent)) if store.get(f"gave up/{other}") == b"error"]
     if failed:
         return f"process {_list(failed)} of {size} ended with an error: see its message."
     if silent:

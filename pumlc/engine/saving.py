@@ -20,7 +20,7 @@ from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
 from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import LOST, RunLog, cut_log
-from pumlc.engine.whole_files import remove_leftovers
+from pumlc.engine.whole_files import disk_errors, remove_leftovers
 
 
 class Saving:
@@ -79,11 +79,12 @@ class Saving:
         """
 
         def clear() -> int:
-            set_aside(list(found.damaged))
-            for folder in (self._run, self._folder):
-                remove_leftovers(folder)
-            self._kept_weights.go_back(state["step"])
-            return cut_log(self._run, state["log_size"], state["step"])
+            with disk_errors(self._run, "taken back to the checkpoint"):
+                set_aside(list(found.damaged))
+                for folder in (self._run, self._folder):
+                    remove_leftovers(folder)
+                self._kept_weights.go_back(state["step"])
+                return cut_log(self._run, state["log_size"], state["step"])
 
         lines = self._world.gather(self._world.on_main(clear))[0]
         notes = [f"passed over {path}, which {wrong}: renamed to *.damaged" for path, wrong in found.damaged.items()]

@@ -19,7 +19,7 @@ from pumlc.engine.distributed import World, join
 from pumlc.engine.divergence import diverged
 from pumlc.engine.ema import MovingAverage
 from pumlc.engine.evaluator import Evaluator
-from pumlc.engine.interrupt import StoppedError, StopRequest
+from pumlc.engine.interrupt import StoppedError, StopRequest, is_time_to_agree
 from pumlc.engine.kept_weights import KeptWeights
 from pumlc.engine.log import RunLog, start_run_folder, write_environment
 from pumlc.engine.memorisation import Memorisation
@@ -29,6 +29,7 @@ from pumlc.engine.optimizer import build_optimizer
 from pumlc.engine.precision import choose_precision
 from pumlc.engine.reporting import conclude, draw, introduce
 from pumlc.engine.resuming import decide
+from pumlc.engine.run_lock import end_with_parent, lock
 from pumlc.engine.saved_state import collect, restore
 from pumlc.engine.saving import Saving
 from pumlc.engine.setup import build_method, build_model, build_schedule, load_data, train_loader, use_threads
@@ -51,14 +52,18 @@ def fit(config: Config, notes: Sequence[str] = ()) -> int:
         InputError: something given cannot be used; nothing was written.
         DivergedError: a loss or a score is not finite.
     """
+    end_with_parent()
     with join(config.device, config.timeout_minutes) as world:
         return run_in(world, config, notes)
 
 
 def run_in(world: World, config: Config, notes: Sequence[str] = ()) -> int:
     """`fit` among these processes; nothing of the trainer is left when it returns, so that they can part."""
-    trainer = Trainer(decide(config, world), world, notes)
-    with trainer.request:
+    run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
+    with contextlib.ExitStack() as stack:
+        world.on_main(lambda: stack.enter_context(lock(run_folder)))
+        trainer = Trainer(decide(config, world), world, notes)
+        stack.enter_context(trainer.request)
         return trainer.run()
 
 
@@ -103,6 +108,7 @@ class Trainer:
         torch.manual_seed(config.seed + world.rank)  # mixtures, dropout and the like differ between processes
 
         self.step, self.stopped_early = 0, False
+        self.seconds_per_step: float | None = None  # of the last log line, on the first process
         self.evaluated = True  # the weights of this step, or there is nothing to be seen of them yet
         self.scores: dict[str, dict[str, Any]] = {}  # of the last evaluation, Scores by kind of weights
         self.resumed_from: int | None = None  # step in the name of the checkpoint
@@ -167,8 +173,9 @@ class Trainer:
                 at_line = self.step % self.config.log_every == 0 or self.step == end
                 if at_line:
                     windows.append(self._log_line(epoch, lr))
-                # Several GPUs agree where the host waits anyway: at a log line. On CPUs steps are long.
+                # Several GPUs agree where the host waits anyway, at a log line, and every few seconds.
                 can_agree = at_line or self.world.size == 1 or self.world.device.type == "cpu"
+                can_agree = can_agree or is_time_to_agree(self.step, self.seconds_per_step)
                 stop, due = self._agreed() if can_agree else (False, False)
                 if self.step < end and (stop or due or self.saving.is_due_by_steps(self.step)):
                     self._save()
@@ -248,6 +255,8 @@ class Trainer:
     def _log_line(self, epoch: int, lr: float) -> Window:
         window = self.monitor.read()
         self._end_if_diverged(window.bad_step)
+        images_per_step = self.config.batch_size * self.world.size
+        self.seconds_per_step = self.world.gather(window.seconds)[0] * images_per_step / window.images
         self.log.event(
             "train",
             epoch=epoch + 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,11 +61,21 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path, action: str) -> Iterator[None]:
+    """Within the block, an error of the disk becomes an InputError: ``path`` could not be …, such as "written"."""
+    try:
+        yield
+    except Exception as error:
+        _raise_for_disk(path, error, action)
+        raise
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{_WRITING}")
 
 
-def _raise_for_disk(path: Path, error: BaseException) -> None:
+def _raise_for_disk(path: Path, error: BaseException, action: str = "written") -> None:
     """Raise an InputError if ``error`` is of the disk, and not of what was to be written."""
     reason = disk_error(error)
     if reason is None:
@@ -75,13 +85,15 @@ def _raise_for_disk(path: Path, error: BaseException) -> None:
     except OSError:
         room = f"{path.parent} is not there any more"
     raise InputError(
-        f"{path} could not be written: {reason.strerror or reason} ({room}). "
+        f"{path} could not be {action}: {reason.strerror or reason} ({room}). "
         "What was saved before is untouched; make room and go on with --resume."
     ) from error
 
 
 def disk_error(error: BaseException) -> OSError | None:
     """The OSError behind ``error``: torch.save raises a RuntimeError for a full disk and has it as the context."""
+    if isinstance(error, InputError):  # which says so already
+        return None
     found = error if isinstance(error, OSError) else error.__context__
     return found if isinstance(found, OSError) else None
 

@@ -14,6 +14,7 @@ import torch
 
 from pumlc.engine.checkpoint import checkpoints, damage
 from pumlc.engine.log import read_events
+from pumlc.engine.run_lock import FILE
 from pumlc.nn.pretrained import read_tensors
 from tests.chaos.processes import kill, ranks_of, start, wait_until, wait_until_gone
 
@@ -22,7 +23,8 @@ SETTINGS = (
     "--backbone test_resnet --image-size 32 --batch-size 3 --log-every 3 --checkpoint-steps 5 --threads 1 "
     "--device cpu --precision fp32"
 )
-KINDS = ("all", "write", "one", "term")
+KINDS = ("all", "start", "write", "one", "term")
+NOTICE = 30.0  # seconds that a scheduler gives between SIGTERM and the end
 PATIENCE = 120.0  # seconds for a start and a few steps, on a busy machine
 TIMED = ("time", "seconds", "images_per_second", "data_wait")  # what a log line says of the clock
 
@@ -34,6 +36,7 @@ class Outcome:
     steps: int = 0  # of the run
     kills: int = 0
     of_one_process: int = 0  # of the kills; the others hit all processes at once
+    at_the_start: int = 0  # of the kills: before a log line said that the run goes on
     within_a_write: int = 0  # of the kills: a checkpoint was left half written
     terminations: int = 0  # by SIGTERM
     slowest_termination: float = 0.0  # seconds
@@ -47,8 +50,9 @@ class Outcome:
 
     def summary(self) -> str:
         return (
-            f"{self.kills} kill -9 ({self.of_one_process} of one process, {self.within_a_write} left a checkpoint half "
-            f"written) and {self.terminations} SIGTERM (at most {self.slowest_termination:.1f} s) over {self.steps} "
+            f"{self.kills} kill -9 ({self.of_one_process} of one process, {self.at_the_start} before it went on, "
+            f"{self.within_a_write} left a checkpoint half written) and {self.terminations} SIGTERM (at most "
+            f"{self.slowest_termination:.1f} s) over {self.steps} "
             f"steps: {self.differing} of {self.losses} losses differ, {self.unreadable} of {self.looked_at} "
             "checkpoints unreadable, scores and weights at the end are "
             f"{'the same' if self.is_same_end else 'OTHERS'}; {self.repeated} log lines taken back; "
@@ -57,7 +61,8 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        return self.is_same_end and self.differing == self.unreadable == 0 < self.losses
+        nothing_lost = self.is_same_end and self.differing == self.unreadable == 0 < self.losses
+        return nothing_lost and self.slowest_termination <= NOTICE
 
 
 class Torment:
@@ -84,8 +89,9 @@ class Torment:
         """Do these things to it, each at a random moment, and compare.
 
         Args:
-            kills: of KINDS. After "one", kill -9 of one process, torchrun has to go on by itself; after "all" of them
-                and "write", the same while a checkpoint is written, and "term", SIGTERM, the command is given again.
+            kills: of KINDS. After "one", kill -9 of one process, torchrun has to go on by itself; after "all" of them,
+                "write", the same while a checkpoint is written, "start", the same while it is just starting, and
+                "term", SIGTERM, the command is given again.
 
         Raises:
             RuntimeError: a run ends that should not, or does not finish.
@@ -95,8 +101,11 @@ class Torment:
         self.outcome.steps = read_events(self.calm)[0]["last_step"]
         for number, kind in enumerate(kills):
             self._start(restarts=len(kills))
-            self._wait_for_a_step(len(kills) - number)
-            if kind == "term":
+            if kind != "start":
+                self._wait_for_a_step(len(kills) - number)
+            if kind == "start":
+                self._kill_at_the_start()
+            elif kind == "term":
                 self._terminate()
             elif kind == "one":
                 self._kill_one()
@@ -126,18 +135,30 @@ class Torment:
 
     def _kill_all(self, within_a_write: bool) -> None:
         """As when the machine goes down."""
-        pids = [self._job.pid, *ranks_of(self._job).values()]
         half_written = self.wild / "checkpoints"
         if within_a_write:
             self._wait(lambda: any(half_written.glob(".step-*")))
             time.sleep(0.02 * self._draw.random())
+        self._kill_job()
+        self.outcome.within_a_write += any(half_written.glob(".step-*"))
+
+    def _kill_at_the_start(self) -> None:
+        """While it reads the data or the checkpoint, or takes its folder back to it."""
+        lines = len(events_of(self.wild))
+        lock = self.wild / FILE
+        self._wait(lambda: lock.exists() and f"process {ranks_of(self._job).get(0)} on" in lock.read_text())
+        time.sleep(2.0 * self._draw.random())
+        self._kill_job()
+        self.outcome.at_the_start += len(events_of(self.wild)) <= lines
+
+    def _kill_job(self) -> None:
+        pids = [self._job.pid, *ranks_of(self._job).values()]
         for pid in pids:
             kill(pid)
         self._job.wait()
         wait_until_gone(pids, PATIENCE)
         self._job = None
         self.outcome.kills += 1
-        self.outcome.within_a_write += any(half_written.glob(".step-*"))
 
     def _kill_one(self) -> None:
         kill(self._draw.choice(list(ranks_of(self._job).values())))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ from pumlc.data.augmentation import Augmentation, plan_epoch
 from pumlc.data.loader import EvaluationLoader, TrainLoader
 from pumlc.data.picture import UnusablePictureError, read_picture
 from pumlc.data.quarantine import Quarantine, read_quarantine
+from pumlc.data.reader import ImageReader, InterruptedPassError, Request
 from pumlc.errors import InputError
 from tests.data.odd_files import OUTSIDE, write_decodable, write_undecodable
-from tests.data.photos import difference, grey_levels, on_each_device, write_photos
+from tests.data.photos import difference, grey_levels, on_each_device, photo, write_photos
 
 SAME = 2.0
 """Mean absolute difference to Pillow, in grey levels of 255, that counts as the right pixels."""
@@ -200,3 +203,129 @@ def test_no_usable_image(tmp_path):
     bad = list(write_undecodable(tmp_path))
     with pytest.raises(InputError, match=r"of 10 train images cannot be used, 100\.0%"):
         list(evaluation_loader(bad, quarantine_of(bad, tmp_path, max_share=1.0)))
+
+
+def cut_copies(jpeg: bytes) -> dict[str, bytes]:
+    """A JPEG file cut off in several places, also after a thumbnail, which has an end of its own."""
+    exif = b"Exif\0\0" + jpeg[:-200] + b"\xff\xd9"
+    with_thumbnail = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    cuts = {f"{share:.2f}": jpeg[: int(share * len(jpeg))] for share in (0.6, 0.8, 0.93, 0.97)}
+    return {**cuts, "1 byte": jpeg[:-1], "the end": jpeg[:-2], "thumbnail": with_thumbnail[:-300]}
+
+
+@on_each_device
+def test_what_is_cut_off_is_bad_in_every_region(tmp_path, device):
+    """A region above the cut has all its pixels; the file is as bad as where the whole is asked for."""
+    photo(1, 320, 240).save(tmp_path / "whole.jpg", quality=90)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    paths = [tmp_path / "whole.jpg"]
+    for name, content in cut_copies(whole).items():
+        paths.append(tmp_path / f"{name}.jpg")
+        paths[-1].write_bytes(content)
+    for number in range(len(paths)):  # the reader, which may know no others
+        reader = evaluation_loader(paths, None, device=device)._reader
+        one = np.array([number])
+        top = Request(one, np.float32([[0, 0]]), np.float32([[0.3, 1]]), np.zeros(1, np.int32))
+        if number == 0:
+            assert len(list(reader.read([top]))) == 1
+            continue
+        with pytest.raises(InterruptedPassError) as interrupted:
+            list(reader.read([top]))
+        assert interrupted.value.reasons[number].startswith("is cut off or damaged"), paths[number]
+
+
+@on_each_device
+def test_what_goes_on_after_its_end_is_whole(tmp_path, device):
+    """With zeros, a second picture or a film behind it: decoded by DALI, not copied."""
+    photo(1).save(tmp_path / "whole.jpg", quality=90)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    after = {
+        "a little": bytes(30),
+        "zeros": bytes(4096),
+        "text": b"<html>" * 50,
+        "film": np.random.RandomState(0).bytes(200_000),
+        "cut off picture": whole[:-500],
+    }
+    paths = [tmp_path / f"{name}.jpg" for name in after]
+    for path, rest in zip(paths, after.values(), strict=True):
+        path.write_bytes(whole + rest)
+    quarantine = quarantine_of(paths, tmp_path)
+    loader = evaluation_loader(paths, quarantine, device=device)
+    for _ in range(2):
+        (batch,) = loader
+        reference = read_picture(tmp_path / "whole.jpg").resize((96, 96), Image.Resampling.BICUBIC)
+        assert max(difference(image, reference) for image in grey_levels(batch.images)) <= SAME
+    assert not quarantine.reasons
+    assert not loader._reader._copied
+
+
+def test_a_single_file_that_is_not_there_is_not_recorded(tmp_path):
+    paths = write_photos(tmp_path / "data", 8)
+    paths[2].rename(tmp_path / "away.jpg")
+    (tmp_path / "data" / "004.jpg").write_bytes(b"")
+    record, told = tmp_path / "run" / "quarantine.tsv", []
+    options = {"record": record, "announce": lambda path, reason: told.append((os.path.basename(path), reason))}
+    loader = evaluation_loader(paths, quarantine_of(paths, tmp_path / "data", **options))
+    assert len(list(loader)) == len(list(loader)) == 1
+    assert sorted(told) == [("002.jpg", "cannot be read: No such file or directory"), ("004.jpg", "is empty")]
+    assert read_quarantine(record, tmp_path / "data") == {str(paths[4]): "is empty"}
+
+
+@pytest.mark.parametrize("how", ["root", "unmounted", "pictures elsewhere"])
+def test_a_data_folder_that_is_gone(tmp_path, how):
+    """At once, with nothing recorded; and not because too many pictures are bad."""
+    pictures = tmp_path / "pictures"
+    paths = write_photos(pictures, 8)
+    root = tmp_path / "table" if how == "pictures elsewhere" else pictures
+    root.mkdir(exist_ok=True)
+    (root / "labels.csv").touch()
+    record, told = tmp_path / "quarantine.tsv", []
+    options = {"record": record, "announce": lambda *entry: told.append(entry), "max_share": 1.0}
+    batches = iter(evaluation_loader(paths, quarantine_of(paths, root, **options), batch_size=2))
+    next(batches)
+    pictures.rename(tmp_path / "away")
+    if how == "unmounted":
+        pictures.mkdir()
+    reason = "it is empty" if how == "unmounted" else "No such file or directory"
+    with pytest.raises(InputError, match=f"The data folder {pictures} is gone: {reason}"):
+        list(batches)
+    assert not told
+    assert not record.exists()
+
+
+class Failing:
+    """A pipeline that fails the given number of times, as where memory is short, and then works."""
+
+    def __init__(self, pipeline, times: list[None]) -> None:
+        self._pipeline, self._times, self.reset = pipeline, times, pipeline.reset
+
+    def run(self, *arguments):
+        if self._times:
+            self._times.pop()
+            with contextlib.suppress(StopIteration):
+                self._pipeline.run(*arguments)
+            raise RuntimeError("Critical error in pipeline:\nout of memory")
+        return self._pipeline.run(*arguments)
+
+
+def test_an_error_that_is_of_no_file(tmp_path, monkeypatch):
+    """Once, the batch is asked for again; twice in a row, the run ends with what DALI said."""
+    paths = write_photos(tmp_path, 8)
+    wanted = [batch.images for batch in evaluation_loader(paths, None, batch_size=4)]
+    new = ImageReader._new_pipeline
+
+    def fail(times: list[None]) -> None:
+        def failing(self, batch_size, prefetch):
+            pipeline, source = new(self, batch_size, prefetch)
+            return (Failing(pipeline, times) if batch_size > 1 else pipeline), source
+
+        monkeypatch.setattr(ImageReader, "_new_pipeline", failing)
+
+    fail([None])
+    quarantine = quarantine_of(paths, tmp_path)
+    found = [batch.images for batch in evaluation_loader(paths, quarantine, batch_size=4)]
+    assert all(map(torch.equal, found, wanted))
+    fail([None, None])
+    with pytest.raises(InputError, match=r"batch of 4 pictures that begins with .*000\.jpg cannot be decoded, twice"):
+        list(evaluation_loader(paths, quarantine, batch_size=4))
+    assert not quarantine.reasons

@@ -87,7 +87,7 @@ def test_splits_with_different_classes(tmp_path):
         ({k: v for k, v in CONTENT.items() if k != "categories"}, "lacks the list 'categories'"),
         (changed("images", 1, "file_name"), "entry 1 of 'images' lacks the key 'file_name'"),
         (changed("annotations", 0, "image_id"), "entry 0 of 'annotations' lacks the key 'image_id'"),
-        (changed("images", 1, "id", 7), "two entries of 'images' have the same id"),
+        (changed("images", 1, "id", 7), "entry 1 of 'images' has the id 7, as entry 0 has"),
         (changed("annotations", 0, "image_id", 5), "annotation 1 has image_id 5, which is not in the file"),
         (changed("annotations", 3, "category_id", 5), "annotation 4 has category_id 5"),
         (changed("images", 0, "file_name", "c.jpg"), r"not there: .*train2014/c\.jpg\."),

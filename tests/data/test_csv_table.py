@@ -112,7 +112,7 @@ def test_refused(table, text, message):
 def test_a_table_that_is_not_there_or_not_text(table, tmp_path):
     with pytest.raises(InputError, match=r"labels\.csv does not exist"):
         load_csv(tmp_path, "train")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"labels\.csv, line 1: the byte 0xe9 is not of a text in UTF-8"):
         load_csv(table("image,split,caf\u00e9\na.jpg,train,1\n", encoding="latin-1"), "train")
 
 

@@ -38,10 +38,11 @@ def test_refused(changes, message):
 
 def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
     (tmp_path / "here.jpg").touch()
-    check_files([str(tmp_path / "here.jpg")], "list.txt")
+    place = "line {}".format
+    check_files([str(tmp_path / "here.jpg")], "list.txt", place)
     names = ["here.jpg", "gone.jpg", "folder/gone.jpg"]
-    with pytest.raises(InputError, match=r"list\.txt names image files that are not there: .*/gone\.jpg and 1 more\."):
-        check_files([str(tmp_path / name) for name in names], "list.txt")
+    with pytest.raises(InputError, match=r"list\.txt, line 1, names an image file .* not there: .*/gone\.jpg and 1"):
+        check_files([str(tmp_path / name) for name in names], "list.txt", place)
 
 
 def test_unknown_layout(tmp_path):

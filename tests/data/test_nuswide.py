@@ -103,7 +103,7 @@ def test_refused(nuswide, tmp_path):
     sky.write_text("0\n1\n")
     refused(r"Labels_sky_Train\.txt has 2 labels; TrainImagelist\.txt lists 3 images")
     sky.write_text("0\n-1\n1\n")
-    refused(r"Labels_sky_Train\.txt, entry 2: '-1'; a 1 or 0 was wanted")
+    refused(r"Labels_sky_Train\.txt, line 2: '-1'; a 1 or 0 was wanted")
     sky.unlink()
     refused(r"Labels_sky_Train\.txt does not exist")
     write_labels(nuswide, LABELS, "Train")

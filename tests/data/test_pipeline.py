@@ -20,7 +20,8 @@ def run(build, paths, device, *, region=WHOLE, mirror=0, **options):
     """The output for one batch: the same region of each file."""
     names = [np.frombuffer(os.fsencode(path), dtype=np.uint8) for path in paths]
     start, end = (np.tile(np.float32(edge), (len(paths), 1)) for edge in region)
-    batch = names, start, end, np.full(len(paths), mirror, dtype=np.int32)
+    known = np.zeros(len(paths), dtype=bool)
+    batch = names, known, start, end, np.full(len(paths), mirror, dtype=np.int32)
     pipeline = build(
         lambda: batch, batch_size=len(paths), device=torch.device(device), threads=2, prefetch=1, **options
     )

@@ -89,11 +89,11 @@ def test_refused(vg, tmp_path):
     (vg / LABELS).unlink()
     refused(rf"{LABELS} does not exist")
     (vg / "VG_100K_2/61.jpg").unlink()
-    refused(r"not in VG_100K or VG_100K_2: 61\.jpg\.")
+    refused(r"line \d, names an image file that is not in VG_100K or VG_100K_2: 61\.jpg\.")
     for folder in ("VG_100K", "VG_100K_2"):
         (vg / folder).rename(vg / f"old_{folder}")
     refused("has no images")
     (vg / "train_list_500.txt").write_text("7.jpg\n7.jpg\n")
-    refused("lists an image more than once")
+    refused(r"txt, line 2: the image '7\.jpg' stands in line 1 already")
     (vg / "train_list_500.txt").write_text("\n")
     refused("lists no images")

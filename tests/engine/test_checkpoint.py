@@ -17,11 +17,17 @@ def names(folder):
 
 
 def test_keeps_the_last_two(tmp_path):
-    for step in (5, 10, 100, 15):
+    for step in (5, 10, 15, 100):
         checkpoint.save_checkpoint(tmp_path, step, {"step": step})
     assert names(tmp_path) == ["step-00000015.pt", "step-00000100.pt"]
     path, state = checkpoint.load_checkpoint(tmp_path)
     assert (path.name, state) == ("step-00000100.pt", {"step": 100})
+
+
+def test_higher_steps_are_not_its_own_to_drop(tmp_path):
+    for step in (10, 100, 110, 15, 20):
+        checkpoint.save_checkpoint(tmp_path, step, {"step": step})
+    assert names(tmp_path) == ["step-00000015.pt", "step-00000020.pt", "step-00000100.pt", "step-00000110.pt"]
 
 
 def full_disk(state, file):

@@ -40,3 +40,16 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         start_run_folder(tmp_path / "file" / "run", PRESETS["demo"].config)
+
+
+def test_full_disk(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    log = RunLog(tmp_path)
+    with pytest.raises(InputError, match=r"log\.jsonl could not be written: No space left"):
+        log.event("train", step=1)
+
+
+def test_log_that_cannot_be_opened(tmp_path):
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"log\.jsonl could not be opened: Is a directory"):
+        RunLog(tmp_path)

@@ -44,9 +44,10 @@ def test_one_that_ended_with_an_error_is_told_from_one_that_hangs():
     assert "process 2 of 3 ended with an error: see its message" in ends(store, 0, RuntimeError(BROKEN))
 
 
-def test_other_errors_are_left_alone():
+def test_other_errors_are_left_alone_and_known_to_be_errors():
     store = dist.HashStore()
-    assert ends(store, 0, RuntimeError("shapes do not match")) == "shapes do not match"
+    assert ends(store, 1, RuntimeError("shapes do not match")) == "shapes do not match"
+    assert "process 1 of 2 ended with an error: see its message" in ends(store, 0, RuntimeError(BROKEN), size=2)
     with pytest.raises(LostProcessError), roll_call(dist.HashStore(), 0, 2, patience=0.1):
         raise RuntimeError(BROKEN)
 
@@ -75,7 +76,14 @@ def run_rank(rank: int, port: int, data: Path, out: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs(picture_table, tmp_path):
+@pytest.mark.parametrize(
+    ("hung", "message"),
+    [
+        (1, "process 1 of 2 does not answer: it hangs or was killed"),
+        (0, "the process that the others meet at, process 0 or its torchrun, does not answer"),  # no torchrun here
+    ],
+)
+def test_a_process_that_hangs(hung, message, picture_table, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,10 +94,11 @@ def test_a_process_that_hangs(picture_table, tmp_path):
             assert first.poll() is None, first.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        second.send_signal(signal.SIGSTOP)
-        _, errors = first.communicate(timeout=60)
+        (first, second)[hung].send_signal(signal.SIGSTOP)
+        other = (second, first)[hung]
+        _, errors = other.communicate(timeout=60)
     finally:
         for process in (first, second):
             process.kill()
-    assert first.returncode == 1
-    assert "[process 0] error: process 1 of 2 does not answer: it hangs or was killed" in errors
+    assert other.returncode == 1
+    assert f"[process {1 - hung}] error: {message}" in errors

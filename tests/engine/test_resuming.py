@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import resource
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from pumlc.engine.checkpoint import checkpoints, load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
+from pumlc.engine.kept_weights import KeptWeights
+from pumlc.engine.saving import Saving
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_tensors
@@ -63,6 +68,19 @@ def killed_at(monkeypatch, config: Config, step: int, where: str = "train_step")
     kill_at(monkeypatch, step, where)
     with pytest.raises(Killed):
         fit(config)
+
+
+def record_images(monkeypatch) -> dict[int, list[int]]:
+    """The images of every step of the runs that follow, by the number of steps before it."""
+    seen: dict[int, list[int]] = {}
+    method = Trainer.train_step
+
+    def recording(self, batch, epoch):
+        seen[self.step] = batch.index.tolist()
+        return method(self, batch, epoch)
+
+    monkeypatch.setattr(Trainer, "train_step", recording)
+    return seen
 
 
 def losses(config: Config) -> list[tuple[int, float, float, float]]:
@@ -229,6 +247,40 @@ def test_a_folder_that_vanishes(gone, config, picture_table, tmp_path, monkeypat
     assert load_checkpoint(folder)[1]["step"] >= 5
 
 
+@pytest.fixture
+def little_room():
+    """A function that limits how many bytes a file may have, as a disk does that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_run_and_costs_nothing(config, whole, little_room, monkeypatch):
+    killed_at(monkeypatch, config, 9)
+    folder = Path(config.out) / "checkpoints"
+    little_room(checkpoints(folder)[-1].stat().st_size - 1)
+    with pytest.raises(InputError, match=r"step-00000010\.pt could not be written: File too large .* with --resume"):
+        fit(config)
+    assert load_checkpoint(folder)[1]["step"] == 8
+    little_room(resource.RLIM_INFINITY)
+    assert fit(config) == 0
+    assert_same(config, whole)
+
+
+def test_a_folder_that_cannot_be_taken_back(config, whole, monkeypatch):
+    killed_at(monkeypatch, config, 11)
+
+    def refuse(self, step):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(KeptWeights, "go_back", refuse)
+        with pytest.raises(InputError, match=rf"{config.out} could not be taken back to the checkpoint: Permission"):
+            fit(config)
+    assert fit(config) == 0
+    assert_same(config, whole)
+
+
 def test_place_with_another_number_of_processes():
     """26 images, 5 per process."""
     state = {"steps_per_epoch": 5, "global_batch": 5}
@@ -246,8 +298,55 @@ def test_auto_needs_a_folder_that_keeps_its_name(monkeypatch):
     with pytest.raises(InputError, match="--max-restarts 3 needs a run folder"):
         parse(["demo"])
     assert parse(["demo", "--out", "here"]).resume is None
+
+
+def test_torchrun_goes_on_with_its_own_run_alone(config, whole, monkeypatch):
+    config = dataclasses.replace(config, resume=None)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this job")
+    killed_at(monkeypatch, config, 8)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert parse(["demo", "--out", "here"]).resume == "auto"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another job")
+    before = sorted((path, path.read_bytes()) for path in Path(config.out).rglob("*") if path.is_file())
+    with pytest.raises(InputError, match="holds a run already"):
+        fit(config)
+    assert sorted((path, path.read_bytes()) for path in Path(config.out).rglob("*") if path.is_file()) == before
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this job")
+    assert fit(config) == 0
+    assert_same(config, whole)
+
+
+def test_torchrun_without_a_name_of_its_job(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert log.torchrun_job() is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    ours = log.torchrun_job()
+    assert ours == log.torchrun_job() != "none"
+    monkeypatch.setattr(log.os, "getppid", lambda: 1)
+    assert log.torchrun_job() != ours
+
+
+@pytest.mark.parametrize("where", ["save", "_drop_all_but"])
+def test_killed_while_it_takes_another_number(where, config, monkeypatch):
+    """The checkpoints of the higher number go when the one of the lower is there, and not before."""
+    config = dataclasses.replace(config, checkpoint_steps=1)
+    killed_at(monkeypatch, config, 12)
+    larger = dataclasses.replace(config, batch_size=10, resume=config.out, checkpoint_steps=None, log_every=1)
+    method = getattr(Saving, where)
+
+    def dying(self, *arguments):
+        if where == "save":
+            method(self, *arguments)
+        raise Killed
+
+    monkeypatch.setattr(Saving, where, dying)
+    with pytest.raises(Killed):
+        fit(larger)
+    assert len(checkpoints(Path(config.out) / "checkpoints")) == 3
+    monkeypatch.setattr(Saving, where, method)
+    assert fit(larger) == 0
+    again = [event["step"] for event in events(config, "train") if event["step"] > 5]
+    assert again[-1] == 6
+    assert events(config, "end")[-1]["step"] == 6
 
 
 @pytest.mark.parametrize(
@@ -257,10 +356,15 @@ def test_auto_needs_a_folder_that_keeps_its_name(monkeypatch):
 def test_more_images_per_step(last, goes_on_after, twice, config, monkeypatch, capsys):
     """As twice as many processes would have it: 2 steps of 10 images in each epoch, where 5 of 5 were."""
     config = dataclasses.replace(config, checkpoint_steps=1)
+    seen = record_images(monkeypatch)
     killed_at(monkeypatch, config, last)
+    of_the_epoch = Counter(image for step, images in seen.items() if step >= 10 for image in images)
+    seen.clear()
     run = Path(config.out)
     assert fit(dataclasses.replace(config, resume=str(run), batch_size=10, checkpoint_steps=None, log_every=1)) == 0
     assert f"{twice} images of the epoch are seen twice, none is left out" in capsys.readouterr().out
+    of_the_epoch.update(image for images in seen.values() for image in images)
+    assert sorted(of_the_epoch.values()) == [1] * (20 - twice) + [2] * twice
     after = log.read_events(run)
     after = after[[event["event"] for event in after].index("resume") :]
     assert after[0]["step"] == goes_on_after

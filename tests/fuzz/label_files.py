@@ -37,11 +37,11 @@ def coco(root: Path) -> list[Path]:
     return [_write(root / "annotations" / "instances_train2014.json", json.dumps(content))]
 
 
-def voc(root: Path) -> list[Path]:
+def voc(root: Path, image_set: str = "trainval") -> list[Path]:
     names = ("cat", "dog")
     _touch(*(root / "JPEGImages" / name for name in IMAGES))
     files = [
-        _write(root / "ImageSets" / "Main" / "trainval.txt", "a\nb\nc\n"),
+        _write(root / "ImageSets" / "Main" / f"{image_set}.txt", "a\nb\nc\n"),
         _write(root / "classes.txt", "cat\ndog\n"),
     ]
     for image, row in zip("abc", LABELS, strict=True):
@@ -53,6 +53,10 @@ def voc(root: Path) -> list[Path]:
         xml = f'<?xml version="1.0" encoding="utf-8"?>\n<annotation>{objects}</annotation>'
         files.append(_write(root / "Annotations" / f"{image}.xml", xml))
     return files
+
+
+def voc12(root: Path) -> list[Path]:
+    return voc(root, "train")
 
 
 def vg(root: Path) -> list[Path]:
@@ -111,6 +115,7 @@ def csv(root: Path) -> list[Path]:
 LAYOUTS: dict[str, Callable[[Path], list[Path]]] = {
     "coco": coco,
     "voc": voc,
+    "voc12": voc12,
     "vg": vg,
     "nuswide": nuswide,
     "cub": cub,

@@ -8,7 +8,7 @@ from tests.fuzz.reading import read_all
 
 def test_mutated_files_give_a_picture_or_a_reason(tmp_path):
     found = read_all(tmp_path, range(70))
-    assert sum(found.values()) == 70
+    assert sum(found.values()) - found["set aside for a region alone"] == 70
     assert min(found["decoded"], found["set aside"]) >= 10
 
 

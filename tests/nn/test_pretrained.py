@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import pickle
 import time
 
 import pytest
@@ -14,6 +16,7 @@ from pumlc.errors import InputError
 from pumlc.nn import pretrained
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
+from tests.nn.attacks import ATTACKS, write_attack
 
 
 @pytest.fixture
@@ -89,10 +92,16 @@ def test_damaged_file(model, tmp_path, name, content):
         load_weights(model, str(tmp_path / name))
 
 
-def test_code_in_a_file_is_not_run(model, tmp_path):
-    torch.save({"state_dict": {"weight": time.sleep}}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match="cannot be read as weights"):
-        load_weights(model, str(tmp_path / "a.pth"))
+@pytest.mark.parametrize("name", ATTACKS)
+def test_code_in_a_file_is_not_run(model, tmp_path, name):
+    path, mark = write_attack(name, tmp_path)
+    with pytest.raises(InputError, match=f"{name} cannot be read as weights"):
+        load_weights(model, str(path))
+    assert not mark.exists()
+    load = pickle.load if name == "plain.pkl" else functools.partial(torch.load, weights_only=False)
+    with path.open("rb") as file:
+        load(file)
+    assert mark.exists()  # where it is let
 
 
 def test_not_a_state_dict(model, tmp_path):
