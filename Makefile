@@ -42,6 +42,7 @@ bench: $(BUILT)
 	$(RUN) -m bench
 	$(RUN) -m bench.local_global
 	$(RUN) -m bench.data
+	$(RUN) -m bench.predict
 
 check-gpu: $(READY)
 	$(RUN) -m bench.check_gpu

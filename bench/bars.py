@@ -32,6 +32,7 @@ TEXTS = {
     "microseconds": "{:.1f} us",
     "ratio": "{:.4g} x torchvision",
     "images_per_second": "{:.0f} img/s",
+    "evaluation_share": "{:.2f} of the images per second of evaluation",
     "price_share": "{:.2f} of the published price",
     "memory_share": "{:.2f} of the published memory",
 }

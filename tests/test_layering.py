@@ -24,6 +24,7 @@ ALLOWED = {
     "evaluate": {"errors", "nn", "engine"},
     "report": {"errors", "nn", "data", "metrics", "engine", "__version__"},
     "predict": {"errors", "ops", "nn", "methods", "data", "metrics", "engine"},
+    "export": {"errors", "ops", "nn", "methods", "data", "engine", "predict", "__version__"},
     "__init__": {"ops"},
 }
 

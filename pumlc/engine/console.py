@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Bar(Protocol):
-    def update(self) -> object: ...
+    def update(self, done: int = 1) -> object: ...
 
 
 class Console:
@@ -32,11 +32,11 @@ class Console:
             print(text, flush=True)
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
+    def bar(self, title: str, total: int, start: int = 0, unit: str = "step") -> Iterator[Bar]:
         """A progress bar that is gone afterwards; none where the output is no terminal."""
         hidden = None if self._speaks else True  # None: tqdm looks whether there is a terminal
         tqdm = require("tqdm").tqdm
-        with tqdm(total=total, initial=start, desc=title, unit="step", leave=False, disable=hidden) as bar:
+        with tqdm(total=total, initial=start, desc=title, unit=unit, leave=False, disable=hidden) as bar:
             yield bar
 
     def epoch(

@@ -14,7 +14,8 @@ from pumlc.nn import PUMLC
 from pumlc.nn.backbone import BackboneNetwork
 from pumlc.nn.calibration import Calibration
 from pumlc.nn.classifier import Classifier
-from pumlc.nn.pretrained import load_weights, read_metadata
+from pumlc.nn.inference_form import inference_form
+from pumlc.nn.pretrained import load_weights, read_metadata, read_tensors
 
 HEADS = {"linear": Classifier, "full": PUMLC}
 
@@ -30,7 +31,11 @@ class Recogniser(NamedTuple):
 
 
 def load_recogniser(run: Path) -> Recogniser:
-    """The model in a run folder's ``best.safetensors``, which holds all that it takes; raises InputError."""
+    """The model in a run folder's ``best.safetensors``, or in a file of that kind; raises InputError.
+
+    The file holds all that it takes. Where it holds the inference form of a model, as ``pumlc.export`` writes it, so
+    does what is returned.
+    """
     path = run / "best.safetensors" if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"There are no weights {path}. Give a run folder that has finished an epoch.")
@@ -40,14 +45,25 @@ def load_recogniser(run: Path) -> Recogniser:
         local_global = json.loads(metadata.get("local_global", "false"))
         network = HEADS[json.loads(metadata.get("head", '"linear"'))]
         boost = json.loads(metadata.get("boost", "1"))
+        is_merged = json.loads(metadata.get("inference_form", "false"))
         fitted = json.loads(metadata.get("calibration", "null"))
         thresholds = json.loads(metadata.get("thresholds", "null")) or [THRESHOLD] * len(names)
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} was not written by train.py: its header lacks {error}.") from error
     options = {} if boost == 1 else {"boost": boost}  # of the linear head alone
     model = network(backbone, len(names), image_size=size, train_all=True, local_global=local_global, **options)
-    load_weights(model, str(path))
+    if is_merged:
+        _load_merged(inference_form(model.eval()), path)
+    else:
+        load_weights(model, str(path))
     calibration = Calibration.identity(len(names))
     if fitted is not None:
         calibration = Calibration(torch.tensor(fitted["temperature"]), torch.tensor(fitted["bias"]))
     return Recogniser(path, model.eval(), names, calibration.eval(), torch.tensor(thresholds))
+
+
+def _load_merged(model: BackboneNetwork, path: Path) -> None:
+    try:
+        model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:  # of another version of the backbone
+        raise InputError(f"{path} does not fit {model.backbone_name}: {str(error).splitlines()[-1].strip()}") from error

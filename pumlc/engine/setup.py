@@ -121,12 +121,12 @@ def _hold_out(config: Config, splits: Splits) -> tuple[Splits, np.ndarray, tuple
     return *parts, (note,)
 
 
-def use_threads(config: Config, world: World) -> int:
-    """Give this process its share of the machine's cores; returns how many of them shall decode pictures.
+def use_threads(threads: int | None, world: World) -> int:
+    """Give this process its threads, by default its share of the cores; returns how many shall decode pictures.
 
     On a CPU the network needs them all, and decoding is a small part of the work.
     """
-    threads = config.threads or max(1, cores() // world.local_size)
+    threads = threads or max(1, cores() // world.local_size)
     torch.set_num_threads(threads)
     if world.device.type == "cpu":
         keep_freed_memory()

@@ -82,7 +82,7 @@ class Trainer:
         self.request = StopRequest()
         self.run_folder = Path(world.gather(config.out)[0])  # the default has the time in it
         self.console = Console(world.is_main)
-        threads = use_threads(config, world)
+        threads = use_threads(config.threads, world)
         self.precision = choose_precision(config.precision, world.device)
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")

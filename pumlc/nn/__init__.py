@@ -2,6 +2,7 @@
 
 from pumlc.nn.conversion import Conversion, convert_local_global, fuse_local_global
 from pumlc.nn.gated_graph import GatedGraphNetwork, co_occurrence
+from pumlc.nn.inference_form import inference_form
 from pumlc.nn.local_global import LocalGlobalConv2d
 from pumlc.nn.pu_loss import PULoss
 from pumlc.nn.recogniser import PUMLC
@@ -17,4 +18,5 @@ __all__ = [
     "co_occurrence",
     "convert_local_global",
     "fuse_local_global",
+    "inference_form",
 ]

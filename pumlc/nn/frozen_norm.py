@@ -132,7 +132,7 @@ def fold_frozen_norms(backbone: nn.Module, image_size: int) -> list[tuple[str, s
     candidates = {name for name, module in backbone.named_modules() if _is_frozen(module)}
     if not any(type(backbone.get_submodule(name)) is nn.BatchNorm2d for name in candidates):
         return []
-    pairs = [pair for pair in _pairs(backbone, image_size) if candidates.issuperset(pair)]
+    pairs = [pair for pair in conv_norm_pairs(backbone, image_size) if candidates.issuperset(pair)]
     for conv_name, norm_name in pairs:
         conv, norm = backbone.get_submodule(conv_name), backbone.get_submodule(norm_name)
         if isinstance(conv, LocalGlobalConv2d):
@@ -157,8 +157,11 @@ def _is_frozen(module: nn.Module) -> bool:
     return complete and not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _pairs(backbone: nn.Module, image_size: int) -> list[tuple[str, str]]:
-    """The names of all convolutions whose output goes to one norm and nowhere else, and of that norm."""
+def conv_norm_pairs(backbone: nn.Module, image_size: int) -> list[tuple[str, str]]:
+    """The names of all convolutions whose output goes to one norm and nowhere else, and of that norm.
+
+    Arguments and what backbones they are found in: see :func:`fold_frozen_norms`.
+    """
     without_numbers = copy.deepcopy(backbone).to("meta").eval()
     made_by, taken_by = {}, {}  # autograd nodes: the convolution that an output is of, the norm that it goes to
     calls = Counter()
@@ -174,7 +177,8 @@ def _pairs(backbone: nn.Module, image_size: int) -> list[tuple[str, str]]:
 
     for name, module in without_numbers.named_modules():
         watch(name, module)
-    images = torch.empty(1, 3, image_size, image_size, device="meta", requires_grad=True)
+    dtype = next(without_numbers.parameters()).dtype
+    images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta", requires_grad=True)
     # an operator without a form for such a pass: other errors are errors of the network
     with contextlib.suppress(NotImplementedError), torch.enable_grad():
         uses = _uses(without_numbers.forward_features(images))

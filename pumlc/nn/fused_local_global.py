@@ -9,7 +9,6 @@ from torch.nn.functional import conv2d, relu
 from pumlc import ops
 from pumlc.nn.folded_conv import fold
 from pumlc.nn.local_global import LocalGlobalConv2d, affine_of, compute_dtype, padding_of
-from pumlc.ops import reference
 
 
 class FusedLocalGlobalConv2d(nn.Module):
@@ -57,12 +56,25 @@ class FusedLocalGlobalConv2d(nn.Module):
                 values = branch.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
                 self.register_buffer("value_weight", values.clone())
                 self.register_buffer("value_bias", branch.v.bias.unflatten(0, (self.heads, -1)).clone())
-                self.register_buffer("head_projection", heads.clone())
+                self.register_buffer("head_projection", heads.contiguous())
+
+    @torch.no_grad()
+    def absorb(self, norm: nn.BatchNorm2d) -> None:
+        """Take over what a BatchNorm on running statistics, which alone sees the outputs, does to them."""
+        scale, shift = affine_of(norm)  # [O]
+        self.weight *= scale[:, None, None, None]
+        self.shift.mul_(scale).add_(shift)
+        if not self.fused:
+            self.projection *= scale[:, None, None, None]
+        if self.depthwise:
+            self.context_weight *= scale
+            self.context_bias *= scale
+        else:
+            self.head_projection *= scale[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, O, H / stride, W / stride]."""
-        # exported graphs must not need this package
-        op = reference if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() else ops
+        op = ops.operators()
         x = x.to(compute_dtype(x))
         local = relu(conv2d(x, self.reduction_weight, self.reduction_bias))
         aggregate, gate = conv2d(local, self.scores_weight).split(self.heads, 1)

@@ -41,7 +41,7 @@ class SemanticDecoupling(nn.Module):
             v = (self.fc4.weight @ self.fc3.weight).flatten()
             embedded = self.fc2(words)  # [C, hidden]
             constant = self.fc4(self.fc3.bias)  # [1]
-        scores = ops.semantic_attention(self.fc1(x), embedded, v)
+        scores = ops.operators().semantic_attention(self.fc1(x), embedded, v)
         # keeps the biases in the graph, for DistributedDataParallel and for their weight decay
         return scores + constant.to(scores.dtype)
 

@@ -8,6 +8,7 @@ from pumlc.ops.gated_broadcast_add import gated_broadcast_add
 from pumlc.ops.large_loss import large_loss
 from pumlc.ops.loss_kinds import LOSS_KINDS
 from pumlc.ops.mixup_consistency import mixup_consistency
+from pumlc.ops.operators import operators
 from pumlc.ops.pu_loss import PuStatistics, pu_loss, pu_statistics
 from pumlc.ops.semantic_attention import semantic_attention
 
@@ -22,6 +23,7 @@ __all__ = [
     "gated_broadcast_add",
     "large_loss",
     "mixup_consistency",
+    "operators",
     "pu_loss",
     "pu_statistics",
     "semantic_attention",

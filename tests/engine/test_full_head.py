@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pumlc import predict
 from pumlc.engine.checkpoint import load_checkpoint
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.distributed import World
 from pumlc.engine.presets import RECIPES
+from pumlc.engine.recogniser import load_recogniser
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.errors import InputError
 from pumlc.nn import PUMLC
 from pumlc.nn.pretrained import read_tensors
+from pumlc.predict.__main__ import main
 from tests.engine.runs import events, tiny_run
 
 ALONE = World(torch.device("cpu"))
@@ -57,10 +58,10 @@ def test_run_stops_goes_on_and_predicts(config, picture_table, tmp_path, capsys)
 
     picture = str(picture_table / "test_0.jpg")
     capsys.readouterr()
-    assert predict.main([config.out, picture, "--json", "--device", "cpu"]) == 0
+    assert main([config.out, picture, "--json", "--device", "cpu"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert all(0 < entry["classes"][name] < 1 for name in ("red", "green", "blue", "absent"))
-    model = predict.load_recogniser(Path(config.out)).model
+    model = load_recogniser(Path(config.out)).model
     assert isinstance(model, PUMLC)
     assert torch.equal(model.words, states[0]["words"])
     assert torch.equal(model.graph.adjacency, states[0]["graph.adjacency"])

@@ -138,7 +138,7 @@ def test_processes_share_the_cores(config, monkeypatch, threads, local_size, net
     before = torch.get_num_threads()
     try:
         world = World(torch.device("cpu"), local_size=local_size)
-        assert use_threads(dataclasses.replace(config, threads=threads), world) == decoding
+        assert use_threads(threads, world) == decoding
         assert torch.get_num_threads() == network
     finally:
         torch.set_num_threads(before)

@@ -177,7 +177,7 @@ def test_mixup_in_the_log(config):
 
 
 def test_mixup_does_not_depend_on_the_threads_that_load_pictures(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "use_threads", lambda config, world: config.threads)  # the network keeps its own
+    monkeypatch.setattr(trainer, "use_threads", lambda threads, world: threads)  # the network keeps its own
     few = dataclasses.replace(config, steps=3, mixup=1.0)
     more = dataclasses.replace(few, threads=3, out=str(tmp_path / "more"))
     for each in (few, more):
