@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", "linear")
 
 
-@pytest.mark.parametrize("kind", ["torch-export", "onnx"])
+@pytest.mark.parametrize("kind", ["torch-export", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_difference_above_the_tolerance(run, picture_table, capsys, monkeypatch, kind):
     monkeypatch.setattr(network, "MEAN", (0.5, 0.5, 0.5))
     suffix = {"torch-export": "pt2", "onnx": "onnx"}[kind]
