@@ -54,7 +54,7 @@ def evaluate(
     config = read_config(run)
     config = dataclasses.replace(config, out=str(run), data=data or config.data)
     world, console = World(choose_device(device)), Console(True)
-    threads = use_threads(config, world)
+    threads = use_threads(config.threads, world)
     precision = choose_precision(config.precision, world.device)
     recogniser = load_recogniser(run)
     header = {key: json.loads(value) for key, value in read_metadata(recogniser.path).items()}
