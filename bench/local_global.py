@@ -57,6 +57,7 @@ CONVNEXT_T = tuple(Shape(*it, kernel=7, depthwise=True) for it in ((96, 112), (1
 
 def modules(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[str, nn.Module]:
     """Every provider with the same weights, in evaluation mode, all of them trainable."""
+    torch.compiler.reset()  # it goes on without compiling after eight versions of one function
     torch.manual_seed(0)
     published = PublishedLocalGlobalConv2d(shape.conv())
     nn.init.normal_(published.global_branch.norm.weight, std=0.1)

@@ -27,6 +27,7 @@ struct AttentionPoolArguments {
   const A* means;              // [B, K', C]      backward
   const A* statistics;         // [B, 2, K]       backward
   S* x_gradient;               // [B, P, C]       backward
+  bool adds_to_x_gradient;     //                 backward: to what is there already
   HeadMap<S> scores_gradient;  // [B, K, P]       backward
 
   PUMLC_HOST_DEVICE int64_t rows() const { return grouped ? 1 : heads; }                 // K'

@@ -51,35 +51,27 @@ class AttentionPoolOp {
   static std::tuple<at::Tensor, at::Tensor> attention_pool_backward(const at::Tensor& upstream, const at::Tensor& x,
                                                                     const at::Tensor& scores, const at::Tensor& means,
                                                                     const at::Tensor& statistics, bool grouped) {
-    check_inputs(x, scores, grouped);
-    const auto shape = pooled_shape(x, scores, grouped);
-    check_beside("upstream", upstream, shape, x.scalar_type(), "x", x);
-    check_beside("means", means, shape, accumulation_type(x), "x", x);
-    check_beside("statistics", statistics, {x.size(0), kSoftmaxStatisticCount, scores.size(1)}, accumulation_type(x),
-                 "x", x);
-    const at::Tensor map = as_feature_map(x);
-    const at::Tensor gradient = upstream.contiguous();
-    const at::Tensor saved_means = means.contiguous();
-    const at::Tensor saved_statistics = statistics.contiguous();
-    const Backend backend(x);
+    check_backward(upstream, x, scores, means, statistics, grouped);
     at::Tensor x_gradient = Backend::empty(x.sizes(), as_channels_last(x));
-    at::Tensor scores_gradient = Backend::empty(scores.sizes(), as_channels_last(scores));
-    dispatch(map, scores, grouped, [&](auto a) {
-      using S = std::remove_pointer_t<decltype(a.pooled)>;
-      using A = std::remove_pointer_t<decltype(a.statistics_out)>;
-      a.upstream = gradient.const_data_ptr<S>();
-      a.means = saved_means.const_data_ptr<A>();
-      a.statistics = saved_statistics.const_data_ptr<A>();
-      a.x_gradient = x_gradient.mutable_data_ptr<S>();
-      a.scores_gradient = head_map(scores_gradient.mutable_data_ptr<S>(), scores_gradient, 1);
-      backend.backward(a);
-    });
+    at::Tensor scores_gradient = backward(x_gradient, false, upstream, x, scores, means, statistics, grouped);
     return {x_gradient, scores_gradient};
+  }
+
+  // The same, and the gradient of x is added to x_gradient [B, C, H, W], channels_last -> gradient of scores
+  static at::Tensor attention_pool_backward_(at::Tensor x_gradient, const at::Tensor& upstream, const at::Tensor& x,
+                                             const at::Tensor& scores, const at::Tensor& means,
+                                             const at::Tensor& statistics, bool grouped) {
+    check_backward(upstream, x, scores, means, statistics, grouped);
+    check_beside("x_gradient", x_gradient, x.sizes(), x.scalar_type(), "x", x);
+    TORCH_CHECK_VALUE(x_gradient.is_contiguous(at::MemoryFormat::ChannelsLast), "x_gradient: got strides ",
+                      x_gradient.strides(), ", wanted channels_last: it is written where it lies");
+    return backward(x_gradient, true, upstream, x, scores, means, statistics, grouped);
   }
 
   static void register_ops(torch::Library& m) {
     m.impl("attention_pool", attention_pool);
     m.impl("attention_pool_backward", attention_pool_backward);
+    m.impl("attention_pool_backward_", attention_pool_backward_);
   }
 
  private:
@@ -90,6 +82,40 @@ class AttentionPoolOp {
     TORCH_CHECK_VALUE(scores.size(1) > 0, "scores: got shape ", scores.sizes(), ", wanted at least one head");
     TORCH_CHECK_VALUE(!grouped || x.size(1) % scores.size(1) == 0, "x: got ", x.size(1),
                       " channels, wanted a multiple of the ", scores.size(1), " heads, for they are grouped");
+  }
+
+  static void check_backward(const at::Tensor& upstream, const at::Tensor& x, const at::Tensor& scores,
+                             const at::Tensor& means, const at::Tensor& statistics, bool grouped) {
+    check_inputs(x, scores, grouped);
+    const auto shape = pooled_shape(x, scores, grouped);
+    check_beside("upstream", upstream, shape, x.scalar_type(), "x", x);
+    check_beside("means", means, shape, accumulation_type(x), "x", x);
+    check_beside("statistics", statistics, {x.size(0), kSoftmaxStatisticCount, scores.size(1)}, accumulation_type(x),
+                 "x", x);
+  }
+
+  // Writes the gradient of x, or adds it to what is there; returns the gradient of scores, channels_last.
+  static at::Tensor backward(at::Tensor& x_gradient, bool adds, const at::Tensor& upstream, const at::Tensor& x,
+                             const at::Tensor& scores, const at::Tensor& means, const at::Tensor& statistics,
+                             bool grouped) {
+    const at::Tensor map = as_feature_map(x);
+    const at::Tensor gradient = upstream.contiguous();
+    const at::Tensor saved_means = means.contiguous();
+    const at::Tensor saved_statistics = statistics.contiguous();
+    const Backend backend(x);
+    at::Tensor scores_gradient = Backend::empty(scores.sizes(), as_channels_last(scores));
+    dispatch(map, scores, grouped, [&](auto a) {
+      using S = std::remove_pointer_t<decltype(a.pooled)>;
+      using A = std::remove_pointer_t<decltype(a.statistics_out)>;
+      a.upstream = gradient.const_data_ptr<S>();
+      a.means = saved_means.const_data_ptr<A>();
+      a.statistics = saved_statistics.const_data_ptr<A>();
+      a.x_gradient = x_gradient.mutable_data_ptr<S>();
+      a.adds_to_x_gradient = adds;
+      a.scores_gradient = head_map(scores_gradient.mutable_data_ptr<S>(), scores_gradient, 1);
+      backend.backward(a);
+    });
+    return scores_gradient;
   }
 
   static std::vector<int64_t> pooled_shape(const at::Tensor& x, const at::Tensor& scores, bool grouped) {

@@ -53,6 +53,10 @@ TORCH_LIBRARY(pumlc, m) {
   m.def(
       "attention_pool_backward(Tensor upstream, Tensor x, Tensor scores, Tensor means, Tensor statistics, "
       "bool grouped) -> (Tensor, Tensor)");
+  // The same, and the gradient of x is added to x_gradient [B, C, H, W], channels_last -> gradient of scores
+  m.def(
+      "attention_pool_backward_(Tensor(a!) x_gradient, Tensor upstream, Tensor x, Tensor scores, Tensor means, "
+      "Tensor statistics, bool grouped) -> Tensor");
 
   // y [B, O, H, W], u [B, O, K], gate_scores [B, K, H', W'], scale [O], shift [O] -> [B, O, H, W]
   m.def(

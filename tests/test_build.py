@@ -14,7 +14,8 @@ import pumlc
 
 ROOT = Path(__file__).parents[1]
 OPS = ["pu_loss", "pu_loss_backward", "pu_moments", "pu_probability_sums", "pu_finish"]
-OPS += ["attention_pool", "attention_pool_backward", "gated_broadcast_add", "gated_broadcast_add_backward"]
+OPS += ["attention_pool", "attention_pool_backward", "attention_pool_backward_"]
+OPS += ["gated_broadcast_add", "gated_broadcast_add_backward"]
 OPS += ["depthwise", "depthwise_backward", "mixup_consistency", "elementwise_loss", "large_loss"]
 
 

@@ -171,6 +171,7 @@ void attention_pool_backward(const AttentionPoolWork<S, A>& work, int64_t first,
       const int64_t at = (b * a.positions + p) * a.channels;
       const A* x = tile_in.read(a.x + at, rows);
       A* const y = tile_out.target(a.x_gradient + at);
+      if (a.adds_to_x_gradient) tile_out.read(a.x_gradient + at, rows);
       for (int64_t k = 0; k < heads; k += kHeadBlock) {
         read_scores(a.scores, b, k / kHeadBlock, a.heads, p, rows, weights);
         for (int64_t i = 0; i < rows; ++i)
@@ -184,8 +185,8 @@ void attention_pool_backward(const AttentionPoolWork<S, A>& work, int64_t first,
             d[i * kHeadBlock + j] =
                 math::softmax_gradient(weights[i * kHeadBlock + j], d[i * kHeadBlock + j], image.mean_dots[k + j]);
         write_scores(a.scores_gradient, b, k / kHeadBlock, a.heads, p, rows, d);
-        spread(weights, g, rows, channels, y, [&](int64_t i, int64_t c, Vector<A>& base) {
-          base = k == 0 ? Vector<A>{} : load(y + i * channels + c);
+        spread(weights, g, rows, channels, y, [&](int64_t i, int64_t c, Vector<A>& sum) {
+          if (k > 0 || a.adds_to_x_gradient) sum += load(y + i * channels + c);
         });
       }
       tile_out.write(a.x_gradient + at, rows);

@@ -47,8 +47,8 @@ void gated_broadcast_add_forward(const GatedBroadcastAddWork<S, A>& work, int64_
       for (int64_t k = 0; k < heads; k += kHeadBlock) {
         read_scores(a.gate_scores, b, k / kHeadBlock, a.heads, p, rows, gates);
         for (int64_t i = 0; i < rows * kHeadBlock; ++i) gates[i] = math::gate(gates[i]);
-        spread(gates, v + k * channels, rows, channels, out, [&](int64_t i, int64_t c, Vector<A>& base) {
-          base = k == 0 ? load(y + i * channels + c) + load(shift + c) : load(out + i * channels + c);
+        spread(gates, v + k * channels, rows, channels, out, [&](int64_t i, int64_t c, Vector<A>& sum) {
+          sum += k == 0 ? load(y + i * channels + c) + load(shift + c) : load(out + i * channels + c);
         });
       }
       tile.write(a.out + at, rows);

@@ -3,7 +3,7 @@
 // With x [rows, channels] (a row is a position), eight heads, weights w [rows, 8] and vectors v [8, channels]:
 //   accumulate   acc_kc += sum_i w_ik x_ic          also the plain sum over the rows, where it is wanted
 //   dots         d_ik    = sum_c x_ic v_kc
-//   spread       y_ic    = base_ic + sum_k w_ik v_kc
+//   spread       y_ic    = sum_k w_ik v_kc         joined with what the caller has
 // More heads come in blocks of eight, the last one padded with zero weights and vectors. Rows are `channels` elements
 // apart, a multiple of kChannelUnit: TileRows below pads them. A block of eight accumulators stays in registers,
 // which plain loops do not achieve, hence the vector types of g++.
@@ -147,21 +147,24 @@ void dots(const A* x, const A* v, int64_t rows, int64_t channels, A* d) {
   for (; i < rows; ++i) dots_of_rows<1>(x + i * channels, v, channels, d + i * kHeadBlock);
 }
 
-// y [rows, channels] = base + w v; base(i, c, vector) sets a vector to what stands from channel c of row i on.
-template <typename A, typename Base>
-PUMLC_INLINE void spread(const A* w, const A* v, int64_t rows, int64_t channels, A* y, const Base& base) {
+// y [rows, channels] = w v; join(i, c, vector) may add to a vector of it, from channel c of row i on. What is added
+// last is rounded once, and not with every product.
+template <typename A, typename Join>
+PUMLC_INLINE void spread(const A* w, const A* v, int64_t rows, int64_t channels, A* y, const Join& join) {
   for_channels<A>(channels, [&](int64_t c, auto n) {
     Vector<A> vector[kHeadBlock][n];
 #pragma GCC unroll 8
     for (int k = 0; k < kHeadBlock; ++k)
       for (int j = 0; j < n; ++j) vector[k][j] = load(v + k * channels + c + j * kLanes<A>);
     for (int64_t i = 0; i < rows; ++i) {
-      Vector<A> sum[n];
-      for (int j = 0; j < n; ++j) base(i, c + j * kLanes<A>, sum[j]);
+      Vector<A> sum[n] = {};
 #pragma GCC unroll 8
       for (int k = 0; k < kHeadBlock; ++k)
         for (int j = 0; j < n; ++j) sum[j] += w[i * kHeadBlock + k] * vector[k][j];
-      for (int j = 0; j < n; ++j) store(y + i * channels + c + j * kLanes<A>, sum[j]);
+      for (int j = 0; j < n; ++j) {
+        join(i, c + j * kLanes<A>, sum[j]);
+        store(y + i * channels + c + j * kLanes<A>, sum[j]);
+      }
     }
   });
 }

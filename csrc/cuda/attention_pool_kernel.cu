@@ -183,12 +183,12 @@ __global__ void __launch_bounds__(kProductThreads)
         for (int p = at.row; p < count; p += at.rows) {
           S* const to = a.x_gradient + origin + p * a.channels + c;
           A y[V] = {};
-          if (head_block > 0) {  // this thread wrote it
+          spread(weights[p], v, y);
+          if (head_block > 0 || a.adds_to_x_gradient) {  // of several blocks of heads, this thread wrote it
             const Pack<S, V> before = *reinterpret_cast<const Pack<S, V>*>(to);
 #pragma unroll
-            for (int i = 0; i < V; ++i) y[i] = static_cast<A>(before.value[i]);
+            for (int i = 0; i < V; ++i) y[i] += static_cast<A>(before.value[i]);
           }
-          spread(weights[p], v, y);
           Pack<S, V> out;
 #pragma unroll
           for (int i = 0; i < V; ++i) out.value[i] = static_cast<S>(y[i]);

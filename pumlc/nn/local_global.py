@@ -9,7 +9,8 @@ the maps W_v x, V and W_p (x + V); the same numbers come from less:
 - the positions are pooled before W_v is applied: on K vectors per image instead of on a map;
 - W_p V is the K vectors W_p^(k) u_k, spread by the gates B_k;
 - BN on running statistics is s * (.) + t, and s W_p goes into the centre tap of the convolution;
-- the mean of L and the bias b_a shift all scores of a head alike, which the softmax does not see.
+- the mean of L and the bias b_a shift all scores of a head alike, which the softmax does not see;
+- reduction, pool and convolution read x one after the other, so that their gradients of x are added up in one map.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, relu
+from torch.nn.functional import conv2d, linear
 
 from pumlc import ops
 from pumlc.nn.folded_conv import FoldedConvolution
+from pumlc.nn.handed_on import ReductionHandingOn, can_hand_on, reduction
+from pumlc.ops.attention_pool import AttentionPoolHandingOn
 
 if TYPE_CHECKING:
     from pumlc.nn.frozen_norm import FrozenNorm
@@ -57,21 +60,26 @@ class GlobalBranch(nn.Module):
         nn.init.normal_(self.norm.weight, std=1e-4)
         nn.init.zeros_(self.norm.bias)
 
-    def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, C, H, W] -> scores of the softmax A and of the gates B, [B, K, H, W] each."""
-        local = relu(self.reduction(x))  # [B, C / r, H, W]
+    def scores(self, x: Tensor, hand_on: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, C, H, W] -> scores of the softmax A and of the gates B, [B, K, H, W] each, and x, handed on or not."""
+        weight, bias = self.reduction.weight.to(x.dtype), self.reduction.bias.to(x.dtype)
+        if hand_on:
+            local, mean, x = ReductionHandingOn.apply(x, weight, bias)
+        else:
+            local, mean = reduction(x, weight, bias)  # [B, C / r, H, W], [B, C / r]
         width = local.shape[1]
         # h = [L; mean L]: the first half of the weights meets the map, the second one vector per image. What the
         # latter adds to the scores of A is constant over the positions, and so is b_a (kept: it trains to nothing).
         weight = torch.cat([self.agg_attn.weight[:, :width], self.broad_attn.weight[:, :width]])
         bias = torch.cat([self.agg_attn.bias, self.broad_attn.bias])
-        aggregate, gate = conv2d(local, weight, bias).split(self.heads, 1)
-        constant = linear(local.mean((2, 3)), self.broad_attn.weight[:, width:].flatten(1))  # [B, K]
-        return aggregate, gate + constant[:, :, None, None]
+        # a product of matrices: the weight gradient of so small a 1 x 1 convolution is oneDNN's slowest
+        both = linear(local.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        aggregate, gate = both.split(self.heads, 1)
+        constant = linear(mean, self.broad_attn.weight[:, width:].flatten(1))  # [B, K]
+        return aggregate, gate + constant[:, :, None, None], x
 
-    def projected_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
-        """W_p^(k) u_k: x [B, C, H, W], aggregate [B, K, H, W] -> [B, O, K]. For dense projections."""
-        pooled = ops.attention_pool(x, aggregate)  # [B, K, C]
+    def projected_context(self, pooled: Tensor) -> Tensor:
+        """W_p^(k) u_k: pooled [B, K, C] -> [B, O, K]. For dense projections."""
         values = self.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
         u = pooled.transpose(0, 1) @ values.to(pooled.dtype).mT  # [K, B, C / K]
         u = u + self.v.bias.to(u.dtype).unflatten(0, (self.heads, 1, -1))
@@ -126,15 +134,21 @@ class LocalGlobalConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, O, H / stride, W / stride]."""
         x = x.to(compute_dtype(x))
-        aggregate, gate = self.global_branch.scores(x)
+        # in a dense convolution with its projection, which reads x last
+        hand_on = self.fused and not self.depthwise and not self.global_branch.norm.training and can_hand_on(x)
+        aggregate, gate, x = self.global_branch.scores(x, hand_on)
         aggregate, gate = aggregate.to(x.dtype), gate.to(x.dtype)
         if self.global_branch.norm.training:
             return self._with_batch_statistics(x, aggregate, gate)
         if self.depthwise:
             return self._depthwise(x, aggregate, gate) if self.fused else self._depthwise_in_parts(x, aggregate, gate)
-        return self._dense(x, aggregate, gate)
+        if hand_on:
+            pooled, x = AttentionPoolHandingOn.apply(x, aggregate)
+        else:
+            pooled = ops.attention_pool(x, aggregate)
+        return self._dense(x, pooled, gate)
 
-    def _dense(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+    def _dense(self, x: Tensor, pooled: Tensor, gate: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
         scale, shift = affine_of(branch.norm)
         weight, bias = conv.weight, conv.bias
@@ -142,14 +156,15 @@ class LocalGlobalConv2d(nn.Module):
             weight, bias = self.frozen_norm.weights(x.dtype)
             outer, _ = affine_of(self.frozen_norm.norm)
             scale, shift = outer * scale, outer * shift
-        context = branch.projected_context(x, aggregate)
-        projection = scale[:, None] * branch.proj.weight.flatten(1)  # [O, C]
+        context = branch.projected_context(pooled)
+        projection = branch.proj.weight.flatten(1)  # [O, C]
         if self.fused:
             bias = None if bias is None else bias.to(x.dtype)
             y = FoldedConvolution.apply(
-                x, weight.to(x.dtype), projection.to(x.dtype), bias, conv.stride, padding_of(conv), conv.dilation
+                x, weight.to(x.dtype), projection, scale, bias, conv.stride, padding_of(conv), conv.dilation
             )
         else:
+            projection = scale[:, None] * projection
             y = conv(x) + conv2d(x, projection.to(x.dtype)[:, :, None, None], stride=conv.stride)
         return self._add(y, context, gate, scale, scale * branch.proj.bias + shift)
 
@@ -178,7 +193,7 @@ class LocalGlobalConv2d(nn.Module):
         branch = self.global_branch
         if self.depthwise:
             return self.conv(x) + branch.norm(self._channel_projection(x, aggregate, gate))
-        context = branch.projected_context(x, aggregate)
+        context = branch.projected_context(ops.attention_pool(x, aggregate))
         projected = self._add(
             branch.proj(x), context, gate, torch.ones_like(branch.proj.bias), torch.zeros_like(branch.proj.bias)
         )

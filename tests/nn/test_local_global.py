@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pumlc.nn import LocalGlobalConv2d, fuse_local_global
+from pumlc.nn import LocalGlobalConv2d, folded_conv, fuse_local_global
+from pumlc.nn.handed_on import ReductionHandingOn
 from tests.nn.published import PublishedLocalGlobalConv2d
 
 # name, convolution, height and width of the input
@@ -28,6 +29,7 @@ CONVOLUTIONS = {
     "depthwise 7": (nn.Conv2d(16, 16, 7, padding=3, groups=16), (5, 5)),
     "depthwise, dilated": (nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16), (6, 7)),
 }
+DENSE = [name for name in CONVOLUTIONS if name.startswith("dense")]
 CASES = [(name, False) for name in CONVOLUTIONS] + [("depthwise 3", True), ("depthwise 5, stride 2, odd", True)]
 
 
@@ -81,6 +83,82 @@ def test_is_the_published_module(name, dense_projections, training, frozen_weigh
         assert_same(gradient, true_gradients[parameter])
     for buffer, truth in zip(ours.buffers(), published.buffers(), strict=True):
         assert_same(buffer, truth)
+
+
+@pytest.mark.parametrize("frozen_weight", [False, True], ids=["trained", "frozen"])
+@pytest.mark.parametrize("positions", [0, 10**6], ids=["folded", "side by side"])
+@pytest.mark.parametrize("name", DENSE)
+def test_both_ways_of_adding_the_projection(name, positions, frozen_weight, monkeypatch):
+    monkeypatch.setattr(folded_conv, "POSITIONS_PER_TAP", positions)
+    test_is_the_published_module(name, False, False, frozen_weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "copies"), [("dense", 8, 0), ("dense", 64, 2), ("dense, stride 2, even", 8, 2)]
+)
+def test_the_weight_is_copied_where_that_pays(name, size, copies, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        folded_conv, "fold", lambda *inputs, fold=folded_conv.fold: made.append(fold(*inputs)) or made[-1]
+    )
+    _, ours, _ = make(name, False)
+    x = torch.randn(1, 16, size, size, dtype=torch.float64, requires_grad=True)
+    ours.eval()(x).sum().backward()
+    assert len(made) == copies
+
+
+def test_reduction_makes_no_second_gradient_of_its_input():
+    x = torch.randn(2, 8, 5, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = torch.randn(2, 8, 1, 1, requires_grad=True), torch.randn(2, requires_grad=True)
+    came = []
+
+    class Next(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            came.append(torch.ones_like(x))
+            return came[0]
+
+    local, mean, handed_on = ReductionHandingOn.apply(x, weight, bias)
+    (gradient,) = torch.autograd.grad(local.sum() + mean.sum() + Next.apply(handed_on), x)
+    assert gradient.data_ptr() == came[0].data_ptr()
+
+
+@pytest.mark.parametrize("positions", [0, 10**6], ids=["folded", "side by side"])
+def test_an_input_with_other_readers(positions, monkeypatch):
+    monkeypatch.setattr(folded_conv, "POSITIONS_PER_TAP", positions)
+    published, ours, _ = make("dense, bias, same", False)
+    x = torch.randn(2, 16, 6, 5, dtype=torch.float64, requires_grad=True)  # its channels first in memory
+    weights = torch.randn(2, 16, 6, 5, dtype=torch.float64)
+
+    def gradients(module):
+        map = x.tanh()  # not a leaf, and read before and after the module
+        y = map.square() + module.eval()(map) + map
+        return [torch.autograd.grad(y, x, weights, retain_graph=True)[0] for _ in range(2)]
+
+    first, again = gradients(ours)
+    assert_same(first, gradients(published)[0])
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("part", ["conv", "global_branch", "x", "global_branch.reduction.weight"])
+def test_parts_without_gradients(part):
+    modules = make("dense, stride 2, even", False)[:2]
+    results = []
+    for module in modules:
+        x = make("dense, stride 2, even", False)[2].requires_grad_(part != "x")
+        for name, parameter in module.eval().named_parameters():
+            parameter.requires_grad_(not name.startswith(part))
+        module(x).square().sum().backward()
+        results.append({name: t.grad for name, t in (("x", x), *module.named_parameters())})
+    ours, published = results[1], results[0]
+    for name, gradient in published.items():
+        assert (gradient is None) == (ours[name] is None)
+        if gradient is not None:
+            assert_same(ours[name], gradient)
 
 
 @pytest.mark.parametrize("name", ["dense, stride 2, odd", "depthwise 3", "dense, one pixel"])

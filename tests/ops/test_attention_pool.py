@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pumlc.ops import attention_pool, reference
+from pumlc.ops.attention_pool import AttentionPoolHandingOn
 from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits, assert_same_bits_on_any_number_of_threads
 from tests.feature_maps import FEATURE_MAPS
 from tests.native.library import H200
@@ -71,6 +72,72 @@ def test_second_derivative_is_a_clear_error(device):
     pooled = attention_pool(x, MAPS["primes"].scores(torch.float32, device))
     with pytest.raises(RuntimeError, match="attention_pool has no second derivative"):
         torch.autograd.grad(pooled.sum(), x, create_graph=True)
+
+
+def handing_on(x, scores, *, grouped=False):
+    """What x is handed on to here has the gradient 2 x."""
+    pooled, x = AttentionPoolHandingOn.apply(x, scores, grouped)
+    return pooled, x.square()
+
+
+def with_plain_operators(x, scores, *, grouped=False):
+    return reference.attention_pool(x, scores, grouped=grouped), x.square()
+
+
+def results_and_gradients(function, x, scores, *, grouped=False, upstream=None):
+    """pooled, and the gradients of x and scores for upstream and for a gradient of ones of the map handed on."""
+    inputs = [x.detach().requires_grad_(), scores.detach().requires_grad_()]
+    pooled, square = function(*inputs, grouped=grouped)
+    upstream = upstream_of(pooled) if upstream is None else upstream
+    gradients = torch.autograd.grad([pooled, square], inputs, [upstream.to(pooled), torch.ones_like(square)])
+    return pooled.detach(), *gradients
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("case", "grouped"), BOTH, ids=NAMES)
+def test_handing_on_adds_the_gradient_to_that_of_the_next(case, grouped, dtype, device):
+    x, scores = case.features(dtype, device), case.scores(dtype, device)
+    results = results_and_gradients(handing_on, x, scores, grouped=grouped)
+    eager = results_and_gradients(with_plain_operators, x, scores, grouped=grouped)
+    upstream = upstream_of(eager[0]).double()
+    truth = results_and_gradients(with_plain_operators, x.double(), scores.double(), grouped=grouped, upstream=upstream)
+    for result, like, true in zip(results, eager, truth, strict=True):
+        assert result.dtype == dtype
+        assert_as_exact_as_eager(result, like, true)
+
+
+def test_handing_on_makes_no_second_map(device):
+    x, scores = MAPS["primes"].features(torch.float32, device), MAPS["primes"].scores(torch.float32, device)
+    x, scores = x.requires_grad_(), scores.requires_grad_()
+    came = []
+
+    class Next(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            came.append(torch.full_like(x, 2.0))
+            return came[0]
+
+    pooled, handed_on = AttentionPoolHandingOn.apply(x, scores)
+    gradient, _ = torch.autograd.grad(pooled.sum() + Next.apply(handed_on), [x, scores])
+    assert gradient.data_ptr() == came[0].data_ptr()
+
+
+def test_second_derivative_of_handing_on_is_a_clear_error(device):
+    x = MAPS["primes"].features(torch.float32, device).requires_grad_()
+    pooled, _ = handing_on(x, MAPS["primes"].scores(torch.float32, device))
+    with pytest.raises(RuntimeError, match="attention_pool has no second derivative"):
+        torch.autograd.grad(pooled.sum(), x, create_graph=True)
+
+
+def test_a_gradient_that_cannot_be_added_to_in_place_is_named(device):
+    x, scores = (torch.randn(2, channels, 3, 5, device=device) for channels in (4, 2))
+    pooled, _, statistics = torch.ops.pumlc.attention_pool(x, scores, False)
+    with pytest.raises(ValueError, match=r"x_gradient: got strides \[60, 15, 5, 1\], wanted channels_last"):
+        torch.ops.pumlc.attention_pool_backward_(torch.zeros_like(x), pooled, x, scores, pooled, statistics, False)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -167,6 +234,8 @@ def test_opcheck(grouped, dtype, device):
     pooled, means, statistics = op.attention_pool(x, scores, grouped)
     arguments = (pooled, x, scores, means if means.numel() else pooled, statistics, grouped)
     torch.library.opcheck(op.attention_pool_backward.default, arguments)
+    x_gradient = torch.randn_like(x).contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(op.attention_pool_backward_.default, (x_gradient, *arguments))
 
 
 @pytest.mark.slow
