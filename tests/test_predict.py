@@ -21,6 +21,7 @@ from pumlc.data.loader import EvaluationLoader
 from pumlc.engine.checkpoint import save_weights
 from pumlc.engine.recogniser import load_recogniser
 from pumlc.engine.trainer import fit
+from pumlc.metrics.f1 import f1
 from pumlc.metrics.scores import score
 from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
@@ -93,19 +94,19 @@ def test_a_boosted_run_is_what_it_was_in_evaluation(picture_table, tmp_path):
     recogniser = load_recogniser(Path(config.out))
     probabilities = predict(recogniser, split.paths, FP32)
 
-    end = events(config, "end")[0]
-    scores = score(torch.from_numpy(probabilities).double().logit(), torch.from_numpy(split.labels))
-    assert (scores.mean_ap, scores.cf1, scores.of1) == pytest.approx((end["mAP"], end["CF1"], end["OF1"]), abs=0.1)
+    end, labels, found = events(config, "end")[0], torch.from_numpy(split.labels), torch.from_numpy(probabilities)
+    assert score(found.double().logit(), labels).mean_ap == pytest.approx(end["mAP"], abs=0.1)
+    at_thresholds = f1(found >= recogniser.thresholds, labels)
+    assert at_thresholds == pytest.approx((end["CF1_thresholds"], end["OF1_thresholds"]), abs=0.1)
     model = Classifier("test_resnet", 4, image_size=64, boost=5.0).eval()
     load_weights(model, str(Path(config.out) / "best.safetensors"))
     loader = EvaluationLoader(
         split.paths, split.labels, batch_size=9, image_size=64, device=torch.device("cpu"), threads=1
     )
     with torch.no_grad():
-        expected = model(next(iter(loader)).images).sigmoid()
+        expected = recogniser.calibration(model(next(iter(loader)).images)).sigmoid()
         model.boost = 1.0
-        plain = model(next(iter(loader)).images).sigmoid()
-    found = torch.from_numpy(probabilities)
+        plain = recogniser.calibration(model(next(iter(loader)).images)).sigmoid()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found, plain, atol=1e-2)
 
