@@ -62,6 +62,24 @@ def data_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
     return markdown(header, lines)
 
 
+def predict_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
+    """Predictions: a line per machine and network."""
+    lines = [
+        (
+            row["device"],
+            f"{row['backbone']} at {row['image_size']}, {row['precision']}, {row['files']}",
+            f"{row['images_per_second']['predict']:.0f}",
+            f"{row['images_per_second']['evaluation']:.0f}",
+            f"{row['evaluation_share']:.2f}",
+            bar_cell(row, bars),
+        )
+        for row in rows
+        if row.get("benchmark") == "predict"
+    ]
+    header = ("machine", "network, files", "python -m pumlc.predict, img/s", "evaluation, img/s", "share", "bar")
+    return markdown(header, lines)
+
+
 def local_global_table(rows: Iterable[dict], bars: Sequence[Bar]) -> str:
     """The local-global convolution: a line per machine and convolution, and the median of each machine."""
     lines = [
@@ -193,6 +211,7 @@ def main() -> None:
     tables = {
         "speed": speed_table(rows, bars),
         "data": data_table(rows, bars),
+        "predict": predict_table(rows, bars),
         "local-global": local_global_table(rows, bars),
         "published-step": published_step_table(rows, bars),
         "ablation": ablation_table(newest_comparison(read_rows(RESULTS / "ablation.jsonl"))),

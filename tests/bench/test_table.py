@@ -8,7 +8,7 @@ import pytest
 
 from bench import table
 from bench.bars import Bar
-from bench.table import accuracy_table, data_table, markdown, published_step_table, speed_table
+from bench.table import accuracy_table, data_table, markdown, predict_table, published_step_table, speed_table
 
 OP = {
     "device": "Some CPU, avx2, 2 threads",
@@ -71,6 +71,21 @@ def test_speed_table_says_whether_the_bar_is_met():
 
 def test_a_measured_gpu_takes_the_place_of_the_one_that_is_missing():
     assert "not measured" not in speed_table([OP, OP | {"device": "NVIDIA H200", "cuda": "13.0"}], [])
+
+
+def test_predict_table():
+    row = {
+        "benchmark": "predict",
+        "device": "a CPU",
+        "backbone": "resnet50",
+        "image_size": 224,
+        "precision": "bf16",
+        "files": "photographs",
+        "images_per_second": {"predict": 76.7, "evaluation": 80.2},
+        "evaluation_share": 0.953,
+    }
+    _, _, line = cells(predict_table([OP, row], []))
+    assert line == ["a CPU", "resnet50 at 224, bf16, photographs", "77", "80", "0.95", ""]
 
 
 def test_data_table():
