@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from nvidia.dali import Pipeline
 
 
+PARSED_ALONE = 4
+"""So many files per thread, the caller counted as one, DALI's decoder parses one after the other. More of them it
+shares out among its threads, and a file that cannot be parsed may then crash the process: where it is the caller that
+meets it, it leaves the others at work on what is gone (seen in DALI 2.4)."""
+
+
 class Request(NamedTuple):
     """A batch that is wanted."""
 
@@ -37,6 +43,11 @@ class Request(NamedTuple):
     """[B, 2] float32, bottom and right edge, likewise."""
     mirror: np.ndarray
     """[B] int32, 1 where the region is mirrored left to right."""
+
+    def parts(self, most: int) -> list[Request]:
+        """The same in requests of at most so many images, as even as can be."""
+        count = -(-len(self.rows) // most)
+        return [Request(*part) for part in zip(*(np.array_split(field, count) for field in self), strict=True)]
 
 
 class InterruptedPassError(Exception):
@@ -79,8 +90,8 @@ class ImageReader:
     ) -> None:
         self._originals = [os.fspath(path) for path in paths]
         self._paths = self._originals.copy()
-        self._batch_size = batch_size
-        self._prefetch = prefetch
+        self._at_once = min(batch_size, PARSED_ALONE * (threads + 1))
+        self._prefetch = prefetch * -(-batch_size // self._at_once)
         self._device = device
         self._max_megapixels = max_megapixels
         self._options = {
@@ -109,9 +120,10 @@ class ImageReader:
             InterruptedPassError: a file cannot be decoded. The requests before it were yielded.
             InputError: a batch failed twice, and each of its files can be decoded alone.
         """
-        pipeline, source = self._idle or self._new_pipeline(self._batch_size, self._prefetch)
+        pipeline, source = self._idle or self._new_pipeline(self._at_once, self._prefetch)
         self._idle = None
-        source.requests = iter(requests)
+        source.requests = (part for request in requests for part in self._parts(request))
+        images: list[torch.Tensor] = []
         while True:
             stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
             try:
@@ -119,20 +131,31 @@ class ImageReader:
             except StopIteration:
                 break
             except RuntimeError as error:
-                reasons = self._try_each(source.under_way)
+                under_way = [part.request for part in source.under_way]
+                reasons = self._try_each(under_way)
                 if reasons is None and self._is_retry:
-                    raise InputError(_of_the_batch(source.under_way[0], self._paths, error)) from error
+                    raise InputError(_of_the_batch(under_way[0], self._paths, error)) from error
                 self._is_retry = reasons is None
                 raise InterruptedPassError(reasons or {}) from error
             self._is_retry = False
-            source.under_way.popleft()
             if self._resample:
-                yield self._resample([torch.from_dlpack(output[number]) for number in range(len(output))])
+                images += [torch.from_dlpack(output[number]) for number in range(len(output))]
+            else:
+                images.append(torch.from_dlpack(output.as_tensor()))
+            if not source.under_way.popleft().is_last:
+                continue
+            if self._resample:
+                yield self._resample(images)
             else:
                 # The copy costs microseconds and makes this torch's own memory, which knows streams and graphs.
-                yield torch.from_dlpack(output.as_tensor()).permute(0, 3, 1, 2).clone()
+                yield torch.cat(images).permute(0, 3, 1, 2)
+            images = []
         pipeline.reset()
         self._idle = pipeline, source
+
+    def _parts(self, request: Request) -> Iterator[_Part]:
+        parts = request.parts(self._at_once)
+        return (_Part(part, number == len(parts)) for number, part in enumerate(parts, start=1))
 
     def _new_pipeline(self, batch_size: int, prefetch: int) -> tuple[Pipeline, _Source]:
         source = _Source(self._paths, self._is_whole)
@@ -147,7 +170,7 @@ class ImageReader:
             for number, row in enumerate(request.rows.tolist()):
                 alone = alone or self._new_pipeline(batch_size=1, prefetch=1)
                 pipeline, source = alone
-                source.requests = iter([Request(*(part[number : number + 1] for part in request))])
+                source.requests = iter([_Part(Request(*(field[number : number + 1] for field in request)), True)])
                 try:
                     pipeline.run()
                     pipeline.reset()
@@ -185,16 +208,24 @@ def _of_the_batch(request: Request, paths: Sequence[str], error: RuntimeError) -
     )
 
 
+class _Part(NamedTuple):
+    """What the pipeline decodes at once of a batch."""
+
+    request: Request
+    is_last: bool
+
+
 class _Source:
-    """What a pipeline calls for its next batch; it remembers which ones are under way."""
+    """What a pipeline calls for the next part of a batch; it remembers which ones are under way."""
 
     def __init__(self, paths: Sequence[str], is_whole: np.ndarray) -> None:
         self._paths, self._is_whole = paths, is_whole
-        self.requests: Iterator[Request] = iter(())
-        self.under_way: deque[Request] = deque()
+        self.requests: Iterator[_Part] = iter(())
+        self.under_way: deque[_Part] = deque()
 
     def __call__(self) -> tuple:
-        request = next(self.requests)  # its StopIteration is DALI's sign of the end
-        self.under_way.append(request)
+        part = next(self.requests)  # its StopIteration is DALI's sign of the end
+        self.under_way.append(part)
+        request = part.request
         names = [np.frombuffer(os.fsencode(self._paths[row]), dtype=np.uint8) for row in request.rows]
         return names, self._is_whole[request.rows], request.start, request.end, request.mirror

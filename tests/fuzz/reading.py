@@ -14,36 +14,46 @@ from pumlc.data.quarantine import Quarantine
 from tests.data.photos import photo
 from tests.fuzz.mutations import mutated, seeds
 
+GOOD = 31
+"""Pictures beside each mutated file: the decoder must not crash on those that it is at when that one fails."""
+
 
 def read_all(folder: Path, numbers: Iterable[int]) -> dict[str, int]:
     """Write the mutated files of these seeds and read them all; how many gave a picture and how many a reason.
 
-    First whole, to evaluate on, and then, those that were not set aside, two different regions of each, to train on.
+    First whole, to evaluate on, each in a batch of good ones; and then, those that were not set aside, two different
+    regions of each, to train on.
     """
-    files, paths = seeds(), []
+    files, good = seeds(), folder / "good.jpg"
+    photo(0, 320, 240).save(good)
+    mutants, crowd = [], []
     for number in numbers:
-        paths.append(folder / f"{number:07}.jpg")
-        paths[-1].write_bytes(mutated(files, number))
-    paths.append(folder / "whole.jpg")  # of a split without any usable picture, nothing can be read
-    photo(0, 64, 48).save(paths[-1])
-    quarantine = Quarantine(paths, folder, "fuzzed", max_share=1.0)
+        mutants.append(folder / f"{number:07}.jpg")
+        mutants[-1].write_bytes(mutated(files, number))
+        crowd += [good] * GOOD
+        crowd.insert(len(crowd) - number % (GOOD + 1), mutants[-1])
+    quarantine = Quarantine(crowd, folder, "fuzzed", max_share=1.0)
     loader = EvaluationLoader(
-        paths,
-        np.zeros((len(paths), 1), np.int8),
-        batch_size=25,
+        crowd,
+        np.zeros((len(crowd), 1), np.int8),
+        batch_size=GOOD + 1,
         image_size=32,
         device=torch.device("cpu"),
-        threads=1,
+        threads=2,
         quarantine=quarantine,
     )
     seen = 0
     for batch in loader:
         assert batch.images.isfinite().all()
         seen += len(batch.index)
-    assert seen == len(paths), f"{len(paths) - seen} of {len(paths)} files were not read"
+    assert seen == len(crowd), f"{len(crowd) - seen} of {len(crowd)} files were not read"
     assert all(quarantine.reasons.values()), "a file was set aside without a reason"
-    copies = len(loader._reader._copied)
-    bad = len(quarantine.reasons)
+    reasons = {str(crowd[row]): reason for row, reason in quarantine.reasons.items()}
+    assert str(good) not in reasons
+    copies, bad = len(loader._reader._copied), len(reasons)
+
+    paths = [*mutants, good]  # of a split without any usable picture, nothing can be read
+    quarantine = Quarantine(paths, folder, "fuzzed", known=reasons, max_share=1.0)
     training = TrainLoader(
         paths,
         np.zeros((len(paths), 1), np.int8),
@@ -60,7 +70,7 @@ def read_all(folder: Path, numbers: Iterable[int]) -> dict[str, int]:
             regions += 1
         assert regions == len(paths), f"{len(paths) - regions} of {len(paths)} files gave no region"
     return {
-        "decoded": len(paths) - 1 - bad - copies,
+        "decoded": len(mutants) - bad - copies,
         "decoded by Pillow alone": copies,
         "set aside": bad,
         "set aside for a region alone": len(quarantine.reasons) - bad,
