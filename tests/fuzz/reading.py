@@ -25,7 +25,7 @@ def read_all(folder: Path, numbers: Iterable[int]) -> dict[str, int]:
     regions of each, to train on.
     """
     files, good = seeds(), folder / "good.jpg"
-    photo(0, 320, 240).save(good)
+    photo(0, 96, 72).save(good)
     mutants, crowd = [], []
     for number in numbers:
         mutants.append(folder / f"{number:07}.jpg")
