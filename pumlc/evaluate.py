@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pumlc.engine import DivergedError
-from pumlc.engine.console import Console
+from pumlc.engine.console import Console, one_line
 from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.divergence import check_logits
 from pumlc.engine.evaluation import logits_of_split
@@ -108,7 +108,7 @@ def table(summary: dict[str, Any], splits: Sequence[str]) -> Iterator[str]:
     yield f"calibration and thresholds: {f'from {fitted_on}' if fitted_on else 'none'}"
     yield ""
     columns = ("images", "mAP", "95 % interval", "published", "CF1", "OF1", "CF1*", "OF1*", "ECE", "ECE*")
-    widths = (7, 7, 15, 10, 7, 7, 7, 7, 7, 7)
+    widths = (7, 7, 18, 10, 7, 7, 7, 7, 7, 7)
     yield _row("split", columns, widths)
     for name in splits:
         entry = summary["splits"][name]
@@ -134,14 +134,16 @@ def table(summary: dict[str, Any], splits: Sequence[str]) -> Iterator[str]:
     yield ""
     classes = scores["classes"]
     shown = sorted(classes, key=lambda each: math.inf if each["AP"] is None else each["AP"])[:CLASSES_SHOWN]
-    size = max(len(each["name"]) for each in shown)
+    size = max(len(one_line(each["name"])) for each in shown)
     count = f"the {len(shown)} lowest of {len(classes)}" if len(shown) < len(classes) else "lowest first"
     yield f"classes of {name}, {count}"
     columns, widths = ("positives", "negatives", "AP", "published", "ECE", "ECE*"), (10, 10, 8, 10, 8, 8)
     yield _row("class", columns, widths, size)
     for each in shown:
         numbers = (_number(each[key]) for key in ("AP", "AP_published", "ECE", "ECE_calibrated"))
-        yield _row(each["name"], (str(each["positives"]), str(each["known_negatives"]), *numbers), widths, size)
+        yield _row(
+            one_line(each["name"]), (str(each["positives"]), str(each["known_negatives"]), *numbers), widths, size
+        )
 
 
 def _row(name: str, cells: Sequence[str], widths: Sequence[int], size: int = 5) -> str:

@@ -16,7 +16,7 @@ from pumlc.data.dropping import keep_proportion
 from pumlc.engine.config import Config
 from pumlc.engine.evaluation_files import SUMMARY, evaluated_splits, read_split, read_summary
 from pumlc.engine.trainer import fit
-from pumlc.evaluate import main
+from pumlc.evaluate import main, table
 from tests.engine.runs import tiny_run
 
 
@@ -57,6 +57,20 @@ def test_it_repeats_what_training_wrote(run, capsys):
     assert lines[-1].split()[1:4] == ["0", "9", "-"]
     by_ap = sorted((each["AP"], each["name"]) for each in kept["classes"] if each["AP"] is not None)
     assert classes[:-1] == [name for _, name in by_ap]
+
+
+def test_the_table_holds_whatever_it_is_given(run):
+    summary = read_summary(run)
+    scores = summary["splits"]["test"]["scores"]["kept"]
+    scores |= {"mAP": 100.0, "mAP_interval": [100.0, 100.0], "mAP_published": 100.0}
+    scores["classes"][0]["name"], scores["classes"][1]["name"] = "re\nd", "gr\u202eeen"
+    lines = list(table(summary, ["test"]))
+    row = next(line.split() for line in lines if line.startswith("test"))
+    assert row[2:7] == ["100.00", "100.00", "-", "100.00", "100.00"]
+    assert all(line.isprintable() for line in lines)
+    names = {line.split()[0] for line in lines[-4:]}
+    assert names == {'"re\\nd"', '"gr\\u202eeen"', "blue", "absent"}
+    assert len({len(line) for line in lines[-5:]}) == 1
 
 
 def test_training_images_with_what_training_saw_of_them(run, finished, capsys):

@@ -27,6 +27,7 @@ from pumlc.nn.classifier import Classifier
 from pumlc.nn.pretrained import load_weights
 from pumlc.predict import predict
 from pumlc.predict.__main__ import main
+from pumlc.predict.rows import Row, Text
 from tests.data.odd_files import write_undecodable
 from tests.engine.runs import events, tiny_run
 from tests.export.exported import CALIBRATION, FP32, THRESHOLDS
@@ -123,6 +124,19 @@ def test_text(run, picture_table, capsys):
     assert "nothing above 1.1 (most: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.9])
+def test_names_of_classes_do_not_break_a_line(threshold):
+    file = io.StringIO()
+    writer = Text(file, ["a\nb", "c\u202ed"], np.full(2, threshold, np.float32))
+    for probabilities in ((0.8, 0.7), (0.7, 0.8)):
+        writer.write(Row("picture.jpg", np.array(probabilities, np.float32), None))
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert '"a\\nb" 0.800' in lines[0]
+    assert '"c\\u202ed" 0.800' in lines[1]
+
+
 @pytest.fixture
 def mixed(tmp_path: Path, picture_table: Path) -> tuple[list[Path], dict[Path, str]]:
     """A folder's pictures in the order of their names, some with odd ones, and the reasons of those that are none."""
@@ -216,6 +230,8 @@ def broken(run, picture_table):
         ("cut", ["damaged.jpg"], "cannot be read"),
         (".", ["damaged.jpg", "--out", "/nowhere/rows.csv"], "/nowhere/rows.csv cannot be written: No such file"),
         (".", ["damaged.jpg", "--batch-size", "0"], "--batch-size is 0"),
+        (".", ["damaged.jpg", "--threads", "0"], "--threads is 0; at least 1 was wanted"),
+        (".", ["damaged.jpg", "--threshold", "nan"], "--threshold is nan; a number was wanted"),
     ],
 )
 def test_bad_input(broken, capsys, monkeypatch, folder, arguments, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,10 +71,12 @@ class Console:
     def finished(self, outcome: Outcome, pace: Speed, seconds: float, warning: str | None) -> None:
         """The results."""
         self.say("\n".join(_results(outcome)))
-        self.say(
-            f"{pace.images_per_second:.1f} img/s in training, of which {pace.wait:.1%} of the time waiting for data; "
-            f"{clock(seconds)} in all"
-        )
+        training = "no step was trained"
+        if pace.images_per_second > 0:
+            training = (
+                f"{pace.images_per_second:.1f} img/s in training, of which {pace.wait:.1%} of the time waiting for data"
+            )
+        self.say(f"{training}; {clock(seconds)} in all")
         if warning:
             self.say(warning)
 
@@ -92,6 +95,11 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def one_line(name: str) -> str:
+    """A stranger's name of a file or class; quoted, with escapes, where it would break or turn the line."""
+    return name if name.isprintable() else json.dumps(name)
 
 
 def _results(outcome: Outcome) -> Iterator[str]:

@@ -148,10 +148,15 @@ def start_run_folder(run: Path, config: Config) -> None:
     try:
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_environment(run)
-        settings = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        write_atomically(run / "config.json", lambda file: file.write(settings.encode()))
+        write_config(run, config)
     except OSError as error:
         raise InputError(f"The run folder {run} cannot be written: {error.strerror}. Choose another --out.") from error
+
+
+def write_config(run: Path, config: Config) -> None:
+    """``config.json``: the settings with which the run began or went on last."""
+    settings = json.dumps(dataclasses.asdict(dataclasses.replace(config, resume=None)), indent=2) + "\n"
+    write_atomically(run / "config.json", lambda file: file.write(settings.encode()))
 
 
 def write_environment(run: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pumlc.engine.log import NAME, read_events
+from pumlc.engine.whole_files import disk_errors
 from pumlc.errors import require
 
 FOLDER = "tensorboard"
@@ -29,12 +30,17 @@ class EventFiles:
 
     Args:
         run: the folder, whose log goes back no further than the checkpoint that the run goes on from.
+
+    Raises:
+        InputError: the files cannot be written.
     """
 
     def __init__(self, run: Path) -> None:
         need_tensorboard()
         writer = require("torch.utils.tensorboard").SummaryWriter
-        self._writer = writer(run / FOLDER, purge_step=0)
+        self._folder = run / FOLDER
+        with disk_errors(self._folder, "written"):
+            self._writer = writer(self._folder, purge_step=0)
         for event in read_events(run) if (run / NAME).exists() else ():
             self.write(event)
 
@@ -43,10 +49,11 @@ class EventFiles:
         if event["event"] not in _EVENTS:
             return
         group = event["event"] if event["event"] != "eval" else _of_evaluation(event)
-        for name, value in event.items():
-            if name not in _NOT_VALUES and isinstance(value, int | float):
-                self._writer.add_scalar(f"{group}/{name}", value, event["step"], event["time"])
-        self._writer.flush()
+        with disk_errors(self._folder, "written"):
+            for name, value in event.items():
+                if name not in _NOT_VALUES and isinstance(value, int | float):
+                    self._writer.add_scalar(f"{group}/{name}", value, event["step"], event["time"])
+            self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()

@@ -22,7 +22,7 @@ from pumlc.engine.evaluator import Evaluator
 from pumlc.engine.final_evaluation import judge_at_end
 from pumlc.engine.interrupt import StoppedError, StopRequest, is_time_to_agree
 from pumlc.engine.kept_weights import KeptWeights
-from pumlc.engine.log import RunLog, start_run_folder, write_environment
+from pumlc.engine.log import RunLog, start_run_folder, write_config, write_environment
 from pumlc.engine.memorisation import Memorisation
 from pumlc.engine.monitor import Monitor, Speed, Window, speed
 from pumlc.engine.optimizer import build_optimizer
@@ -121,8 +121,7 @@ class Trainer:
         if config.resume is not None:
             self.notes += self._restore()
         world.on_main(self._prepare_folder)
-        event_files = EventFiles(self.run_folder) if config.tensorboard and world.is_main else None
-        self.log = RunLog(self.run_folder if world.is_main else None, event_files)
+        self.log = world.on_main(self._open_log) or RunLog(None)
 
     def run(self) -> int:
         """Train to the last step and evaluate; the exit status."""
@@ -343,6 +342,10 @@ class Trainer:
             start_run_folder(self.run_folder, self.config)
         else:
             write_environment(self.run_folder)
+            write_config(self.run_folder, self.config)
+
+    def _open_log(self) -> RunLog:
+        return RunLog(self.run_folder, EventFiles(self.run_folder) if self.config.tensorboard else None)
 
     def _save(self, log_size: int | None = None) -> None:
         """Write a checkpoint of this step; ``log_size`` as for :meth:`Saving.save`."""

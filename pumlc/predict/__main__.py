@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.batch_size < 1:
         raise InputError(f"--batch-size is {options.batch_size}; at least 1 was wanted.")
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads is {options.threads}; at least 1 was wanted.")
+    if options.threshold is not None and math.isnan(options.threshold):
+        raise InputError("--threshold is nan; a number was wanted, such as 0.5.")
     recogniser = load_recogniser(options.run)
     files, repeated = find_pictures(options.pictures, sys.stdin.buffer, separator=b"\0" if options.null else b"\n")
     if not files:

@@ -9,6 +9,8 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
+from pumlc.engine.console import one_line
+
 DIGITS = 6
 """Of the probabilities in CSV and JSON lines, leading zeros not counted."""
 
@@ -56,18 +58,17 @@ class Text(Writer):
     """A line to read."""
 
     def write(self, row: Row) -> None:
-        name = row.image if row.image.isprintable() else json.dumps(row.image)  # one line, whatever the file is called
-        self.file.write(f"{name}: {self._said(row)}\n")
+        self.file.write(f"{one_line(row.image)}: {self._said(row)}\n")
 
     def _said(self, row: Row) -> str:
         if row.probabilities is None:
             return f"error: the file {row.error}"
         if shown := self.shown(row.probabilities):
-            return ", ".join(f"{self.class_names[c]} {row.probabilities[c]:.3f}" for c in shown)
+            return ", ".join(f"{one_line(self.class_names[c])} {row.probabilities[c]:.3f}" for c in shown)
         most = int(row.probabilities.argmax())
         wanted = np.unique(self.thresholds)
         above = f"nothing above {wanted[0]:g}" if len(wanted) == 1 else "no class above its threshold"
-        return f"{above} (most: {self.class_names[most]} {row.probabilities[most]:.3f})"
+        return f"{above} (most: {one_line(self.class_names[most])} {row.probabilities[most]:.3f})"
 
 
 class Csv(Writer):

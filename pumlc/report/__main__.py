@@ -18,10 +18,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pumlc.report",
         description="Write a run as one page, RUN/report.html, that opens in any browser without a network; and "
-        "RUN/suspicious.tsv, the labels that the model contradicts with confidence.",
+        "suspicious.tsv beside it, the labels that the model contradicts with confidence.",
     )
     parser.add_argument("run", type=Path, nargs="?", help="run folder of train.py")
-    parser.add_argument("--out", type=Path, help="where the page goes (default: into the run folder)")
+    parser.add_argument(
+        "--out", type=Path, help="where the page goes, with suspicious.tsv beside it (default: into the run folder)"
+    )
     parser.add_argument(
         "--compare",
         type=Path,

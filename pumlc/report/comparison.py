@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from pumlc.engine.whole_files import write_atomically
 from pumlc.errors import InputError
 from pumlc.report.charts import COLOURS
 from pumlc.report.classes import class_rows, fold
@@ -14,7 +15,7 @@ from pumlc.report.headline import score_text
 from pumlc.report.markup import Markup, element, isolated
 from pumlc.report.page import Section, page
 from pumlc.report.record import Record, read_run
-from pumlc.report.run_page import write_page
+from pumlc.report.run_page import place
 from pumlc.report.settings import text
 
 _SCORES = (
@@ -54,8 +55,8 @@ def write_comparison(runs: Sequence[Path], out: Path | None) -> tuple[Path, int]
     ]
     names = ", ".join(record.name for record in records)
     document = page(f"{names} \N{MIDDLE DOT} pumlc", header, sections)
-    path = out or runs[0] / "comparison.html"
-    write_page(path, document)
+    path = place(out, runs[0] / "comparison.html")
+    write_atomically(path, lambda file: file.write(document))
     return path, len(document)
 
 

@@ -53,8 +53,21 @@ def _about(record: Record) -> Markup:
     return join(
         f"{config.backbone} with {network}, trained by {config.method} on ",
         isolated(config.data),
-        f" ({config.layout}{size}) with {labels}, at {config.image_size} pixels for {config.epochs} epochs.",
+        f" ({config.layout}{size}) with {labels}, at {config.image_size} pixels{_length(record)}.",
     )
+
+
+def _length(record: Record) -> str:
+    """How far it was trained, which may be less than was asked for at first."""
+    if not record.begun:
+        return ""
+    per_epoch, asked = max(record.begun["steps_per_epoch"], 1), record.config.epochs
+    epochs = f"{record.done / per_epoch:.3g}"
+    if record.done >= asked * per_epoch:
+        return f" for {epochs} epoch{'s' if epochs != '1' else ''}"
+    stopped = any(event["step"] == record.done for event in record.of("early_stop"))
+    early = ", stopped early" if stopped else ""
+    return f" for {record.done:,} of {asked * per_epoch:,} steps, {epochs} of {asked} epochs{early}"
 
 
 def _tiles(record: Record) -> Iterator[tuple[str, str, str]]:
@@ -76,6 +89,8 @@ def _tiles(record: Record) -> Iterator[tuple[str, str, str]]:
         yield "CF1 / OF1", _pair(end["CF1"], end["OF1"]), "at probability 0.5"
     if end:
         waiting = f"{end['images_per_second']:.0f} img/s, {100 * end['data_wait']:.0f} % waiting for data"
+        if record.begun.get("step") == end["step"]:
+            waiting = "\N{EN DASH} img/s, no step was trained"
         is_whole = next(record.of("resume"), None) is None
         yield "Time" if is_whole else "Time since resumed", clock(end["seconds"]), waiting
 

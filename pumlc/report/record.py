@@ -35,6 +35,16 @@ class Record:
         return next((event for event in self.events if event["event"] == "start"), {})
 
     @property
+    def begun(self) -> dict[str, Any]:
+        """The event with which it began or went on last; empty where it has not begun."""
+        return next((event for event in reversed(self.events) if event["event"] in ("start", "resume")), {})
+
+    @property
+    def done(self) -> int:
+        """Steps until now."""
+        return next((event["step"] for event in reversed(self.events) if "step" in event), 0)
+
+    @property
     def end(self) -> dict[str, Any] | None:
         """The event with which it finished; None where it did not, or went on afterwards."""
         last = next((event for event in reversed(self.events) if event["event"] in ("start", "resume", "end")), None)

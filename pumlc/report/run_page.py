@@ -35,7 +35,7 @@ class Written(NamedTuple):
 
 
 def write_report(run: Path, out: Path | None, pictures: int, device: torch.device) -> Written:
-    """Write ``report.html`` (or ``out``) and ``suspicious.tsv`` of a run folder.
+    """Write ``report.html`` of a run folder there, or ``out``, and ``suspicious.tsv`` beside it.
 
     Args:
         pictures: how many held-out ones are shown.
@@ -45,6 +45,7 @@ def write_report(run: Path, out: Path | None, pictures: int, device: torch.devic
         InputError: ``run`` is no run folder, a file of it is damaged, or the page cannot be written. Pictures that are
             missing are not an error: the page says so in their place.
     """
+    path = place(out, run / "report.html")
     record = read_run(run)
     sections = [
         Section("curves", "Training", curves(record)),
@@ -53,23 +54,22 @@ def write_report(run: Path, out: Path | None, pictures: int, device: torch.devic
     ]
     if pictures > 0:
         sections.append(Section("pictures", "Pictures", _gallery(record, pictures, device)))
-    content, table, count = _suspicious(record)
+    content, table, count = _suspicious(record, path.parent)
     sections += [
         Section("suspicious", "Suspicious labels", content),
         Section("settings", "Settings", element("div", settings(record), class_="panel")),
         Section("environment", "Environment", element("div", environment(record), class_="panel")),
     ]
     document = page(f"{record.name} \N{MIDDLE DOT} pumlc", headline(record), sections)
-    path = out or run / "report.html"
-    write_page(path, document)
+    write_atomically(path, lambda file: file.write(document))
     return Written(path, len(document), table, count)
 
 
-def write_page(path: Path, document: bytes) -> None:
-    """Put the document there at once; raises InputError."""
-    if not path.parent.is_dir():
-        raise InputError(f"--out is {path}, but there is no folder {path.parent}. Make it, or choose another place.")
-    write_atomically(path, lambda file: file.write(document))
+def place(out: Path | None, usual: Path) -> Path:
+    """Where a page goes: ``out``, where it was given; raises InputError where its folder is missing."""
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out is {out}, but there is no folder {out.parent}. Make it, or choose another place.")
+    return out or usual
 
 
 def _gallery(record: Record, count: int, device: torch.device) -> Markup:
@@ -87,13 +87,16 @@ def _recogniser(record: Record) -> Recogniser | None:
     return load_recogniser(record.folder)
 
 
-def _suspicious(record: Record) -> tuple[Markup, Path | None, int]:
-    """Of the labels that training saw, where they were evaluated; else of held-out ones."""
+def _suspicious(record: Record, folder: Path) -> tuple[Markup, Path | None, int]:
+    """The section, and the table, which goes into ``folder``, with its length.
+
+    They are of the labels that training saw, where these were evaluated; else of held-out ones.
+    """
     for split in ("train", "test", "val"):
         predictions = read_predictions(record, split)
         if predictions is not None:
             found = suspicions(predictions)
-            return suspicious(record, predictions, found), write_suspicions(record.folder, found), len(found)
+            return suspicious(record, predictions, found), write_suspicions(folder, found), len(found)
     return _not_evaluated(record), None, 0
 
 

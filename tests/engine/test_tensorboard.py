@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pumlc.engine.log import RunLog, read_events
+from pumlc.engine.log import RunLog, read_config, read_events
 from pumlc.engine.tensorboard import FOLDER, EventFiles
 from pumlc.engine.trainer import fit
-from pumlc.errors import MissingPackageError, require
+from pumlc.errors import InputError, MissingPackageError, require
 from tests.engine.runs import tiny_run
 
 
@@ -36,6 +36,8 @@ def test_a_run_that_is_stopped_and_goes_on_has_the_numbers_of_its_log(picture_ta
     lost.close()
     assert fit(dataclasses.replace(config, resume=config.out, steps=None)) == 0
 
+    went_on = read_config(run)
+    assert (went_on.steps, went_on.resume) == (None, None)  # as it went on, not as it began
     found = scalars(run)
     logged = [event for event in read_events(run) if event["event"] == "train"]
     assert [event["step"] for event in logged] == list(range(1, 11))
@@ -53,6 +55,15 @@ def test_no_files_unless_asked_for(picture_table, tmp_path):
     config = dataclasses.replace(tiny_run(picture_table, tmp_path / "run"), steps=1)
     assert fit(config) == 0
     assert not (Path(config.out) / FOLDER).exists()
+
+
+def test_a_folder_that_cannot_be_made(picture_table, tmp_path):
+    config = dataclasses.replace(tiny_run(picture_table, tmp_path / "run"), tensorboard=True)
+    folder = Path(config.out) / FOLDER
+    folder.parent.mkdir()
+    folder.write_text("a file")
+    with pytest.raises(InputError, match="tensorboard could not be written"):
+        fit(config)
 
 
 def test_the_missing_package_is_named_before_anything_is_written(picture_table, tmp_path, monkeypatch):

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pumlc.engine.log import RunLog
 from pumlc.report.__main__ import main
+from pumlc.report.headline import headline
+from pumlc.report.record import read_run
 from tests.report.documents import Element, decode, parse
 from tests.report.runs import CLASSES, STRANGE_CLASS, STRANGE_FILE, write_run
 
@@ -225,6 +228,48 @@ def test_changed_weights_and_an_unfinished_run_are_named(copy):
     header = report(copy).all("header")[0].text
     assert "The weights have changed since they were evaluated" in header
     assert "The run has not finished" in header
+
+
+def length(folder: Path, **events: dict) -> str:
+    """What the page says of how far the run was trained, after more events in its log."""
+    log = RunLog(folder)
+    for name, values in events.items():
+        log.event(name, **values)
+    log.close()
+    lede = headline(read_run(folder))
+    return parse(lede).all("p", "lede")[0].text.partition("pixels")[2]
+
+
+END = {"split": "test", "mAP": 62.0, "CF1": 60.0, "OF1": 61.0, "seconds": 5.0, "bad_pictures": {}}
+
+
+def test_says_how_far_it_was_trained(copy):
+    about = {"last_step": 7, "steps_per_epoch": 5, "images": 26, "classes": 4, "warning": None}
+    end = {**END, "step": 7, "images_per_second": 80.0, "data_wait": 0.0}
+    assert length(copy, resume={"step": 5, **about}, end=end) == " for 7 of 10 steps, 1.4 of 2 epochs."
+    early = {"step": 5, "epoch": 1, "best": 60.0, "mAP": 50.0}
+    said = length(copy, resume={"step": 0, **about}, early_stop=early, end=end | {"step": 5})
+    assert said == " for 5 of 10 steps, 1 of 2 epochs, stopped early."
+    assert length(copy, resume={"step": 5, **about}, end=end | {"step": 10}) == " for 2 epochs."
+
+
+def test_a_run_that_went_on_to_be_evaluated_has_no_pace(copy):
+    about = {"last_step": 10, "steps_per_epoch": 5, "images": 26, "classes": 4, "warning": None}
+    length(copy, resume={"step": 10, **about}, end=END | {"step": 10, "images_per_second": 0.0, "data_wait": 0.0})
+    tile = parse(headline(read_run(copy))).all("dl", "tiles")[0].text
+    assert "Time since resumed0:05\N{EN DASH} img/s, no step was trained" in tile
+    assert "waiting" not in tile
+
+
+def test_nothing_is_written_into_the_run_where_the_page_goes_elsewhere(copy, tmp_path):
+    (copy / "suspicious.tsv").unlink()
+    (copy / "report.html").unlink()
+    before = sorted(copy.rglob("*"))
+    (tmp_path / "pages").mkdir()
+    out = tmp_path / "pages" / "page.html"
+    assert main([str(copy), "--pictures", "0", "--out", str(out), "--device", "cpu"]) == 0
+    assert sorted(copy.rglob("*")) == before
+    assert {path.name for path in out.parent.iterdir()} == {"page.html", "suspicious.tsv"}
 
 
 def test_no_pictures_and_another_place(copy, capsys):
