@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pumlc.engine.evaluation_files import EvaluatedSplit
 from pumlc.metrics.average_precision import published_average_precision
-from pumlc.metrics.bootstrap import mean_ap_interval
+from pumlc.metrics.bootstrap import few_positives, mean_ap_interval
 from pumlc.metrics.calibration import fit_calibration
 from pumlc.metrics.f1 import f1
 from pumlc.metrics.reliability import BINS, Reliability, pooled, reliability
@@ -65,6 +65,7 @@ def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
         "mAP_interval": mean_ap_interval(logits, labels),
         "mAP_published": float(published.mean()),
         "classes_without_positives": scores.left_out,
+        "classes_with_few_positives": few_positives(labels),
         "CF1": scores.cf1,
         "OF1": scores.of1,
         "CF1_thresholds": chosen[0],

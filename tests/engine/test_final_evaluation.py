@@ -81,6 +81,8 @@ def test_files_of_the_kept_weights(config, capsys):
     assert f"test mAP {kept['mAP']:.2f} % (95 % interval {low:.2f} to {high:.2f}), weights: best on val" in output
     half, own = (f"CF1 {end[f'CF1{of}']:.2f}, OF1 {end[f'OF1{of}']:.2f}" for of in ("", "_thresholds"))
     assert f"{half} at 0.5; {own} at thresholds from val" in output
+    assert kept["classes_with_few_positives"] == 3
+    assert "; the interval is not to be relied on: 3 classes have fewer than 30 positives\n" in output
     assert f"calibration error {end['ECE']:.2f} %, {end['ECE_calibrated']:.2f} % calibrated on val" in output
     assert "Nothing was chosen" not in output
 
