@@ -168,6 +168,26 @@ def test_a_run_without_a_val_split_says_that_nothing_was_chosen(config, picture_
     assert "Nothing was chosen on test: these are the weights of the last step." in output
 
 
+def test_nothing_is_chosen_on_a_val_split_without_known_labels(config, picture_table, tmp_path, capsys):
+    folder = tmp_path / "data"
+    data = without_val(picture_table, folder)
+    rows = (picture_table / "labels.csv").read_text().splitlines()
+    with (folder / "labels.csv").open("a") as file:
+        file.writelines(f"{row.split(',')[0]},val,,,,\n" for row in rows if ",val," in row)
+    config = dataclasses.replace(config, data=data, hold_out=0.0, epochs=1)
+    assert fit(config) == 0
+    summary = read_summary(Path(config.out))
+    assert [summary[key] for key in ("selected_on", "fitted_on", "calibration", "thresholds")] == [None] * 4
+    assert list(summary["splits"]) == ["test"]
+    assert "fitted_on" not in read_metadata(Path(config.out) / "best.safetensors")
+    start, end = events(config, "start")[0], events(config, "end")[0]
+    assert (start["selected_on"], end["best_on_val"]) == (None, None)
+    output = capsys.readouterr().out
+    assert "the val split of 7 images counts as none" in output
+    assert "best on val" not in output
+    assert "calibrated on val" not in output
+
+
 def test_a_tenth_is_held_out_and_said_so(config, picture_table, tmp_path, capsys):
     config = dataclasses.replace(config, data=without_val(picture_table, tmp_path / "data"), epochs=1)
     assert fit(config) == 0
