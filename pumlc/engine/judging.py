@@ -26,7 +26,7 @@ class Fitted(NamedTuple):
     """What was fitted to one kind of weights on held-out images."""
 
     calibration: Calibration
-    thresholds: Tensor  # [C] float32, calibrated probabilities
+    thresholds: Tensor  # [C] float64, calibrated probabilities
     split: str  # that they come from
 
     def header(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def fit_to(evaluated: EvaluatedSplit) -> Fitted:
     """Calibration and thresholds from the images of a split that can be used."""
     logits, labels = evaluated.logits[evaluated.usable], evaluated.labels[evaluated.usable]
     calibration = Calibration(*fit_calibration(logits, labels))
-    return Fitted(calibration, choose_thresholds(calibration(logits), labels).float(), evaluated.split)
+    return Fitted(calibration, choose_thresholds(calibration(logits), labels), evaluated.split)
 
 
 def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
     before, after = reliability(logits.double().sigmoid(), labels), None
     chosen = None, None
     if fitted is not None:
-        probability = fitted.calibration(logits).sigmoid()  # float32, as in a prediction
+        probability = fitted.calibration.probability(logits)
         after = reliability(probability, labels)
         chosen = f1(probability >= fitted.thresholds, labels)
     positives, negatives = ((labels == sign).sum(0).tolist() for sign in (1, -1))

@@ -17,14 +17,16 @@ from pumlc.engine import DivergedError, final_evaluation
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.divergence import check_logits
-from pumlc.engine.evaluation_files import evaluated_splits, read_split, read_summary
+from pumlc.engine.evaluation_files import EvaluatedSplit, evaluated_splits, read_split, read_summary
 from pumlc.engine.interrupt import StoppedError
+from pumlc.engine.judging import Fitted, judge
 from pumlc.engine.recogniser import load_recogniser
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.metrics.f1 import f1
 from pumlc.metrics.reliability import pooled, reliability
 from pumlc.metrics.scores import score
 from pumlc.metrics.thresholds import choose_thresholds
+from pumlc.nn.calibration import Calibration
 from pumlc.nn.pretrained import read_metadata
 from tests.engine.runs import events, tiny_run
 
@@ -92,7 +94,7 @@ def test_calibration_and_thresholds_are_kept_with_the_weights(config):
     run, summary = Path(config.out), read_summary(Path(config.out))
     recogniser, test = load_recogniser(run), read_split(Path(config.out), "test")
     assert (recogniser.calibration.temperature != 1).all()
-    probability = recogniser.calibration(test.logits).sigmoid()
+    probability = recogniser.calibration.probability(test.logits)
     kept = summary["splits"]["test"]["scores"]["kept"]
     expected = f1(probability >= recogniser.thresholds, test.labels)
     assert (kept["CF1_thresholds"], kept["OF1_thresholds"]) == expected
@@ -226,6 +228,16 @@ def test_a_damaged_picture_is_left_out_of_everything(config, picture_table, tmp_
     assert (entry["images"], entry["unusable"]) == (6, 1)
     known = entry["scores"]["kept"]["classes"][0]
     assert known["positives"] + known["known_negatives"] == 6
+
+
+def test_very_confident_scores_are_parted_at_the_thresholds():
+    logits = torch.tensor([30.0, 25.0, 24.0, 20.0, 19.0]).repeat(5)[:, None]
+    labels = torch.tensor([1, 1, 1, -1, -1], dtype=torch.int8).repeat(5)[:, None]
+    usable = torch.ones(25, dtype=torch.bool)
+    split = EvaluatedSplit(logits, labels, labels, usable, ["x.jpg"] * 25, ["a"], "val", "model", 1)
+    fitted = Fitted(Calibration.identity(1), choose_thresholds(logits, labels), "val")
+    kept = torch.tensor(json.loads(json.dumps(fitted.header()["thresholds"])), dtype=torch.float64)
+    assert judge(split, fitted._replace(thresholds=kept))["OF1_thresholds"] == 100
 
 
 def test_scores_that_are_not_finite():
