@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pumlc.engine import DivergedError
-from pumlc.engine.console import Console, one_line
+from pumlc.engine.console import Console, on_interval, one_line
 from pumlc.engine.distributed import World, choose_device
 from pumlc.engine.divergence import check_logits
 from pumlc.engine.evaluation import logits_of_split
@@ -126,6 +126,7 @@ def table(summary: dict[str, Any], splits: Sequence[str]) -> Iterator[str]:
         yield _row(name, cells, widths)
     yield "in percent; * calibrated, and at the thresholds"
     for name in splits:
+        yield from (f"{name}: {remark}" for remark in on_interval(summary["splits"][name]["scores"][KEPT]))
         chosen_here = [what for what in summary["splits"][name]["flattered_by"] if what != "training"]
         if len(chosen_here) < len(summary["splits"][name]["flattered_by"]):
             yield f"{name} is flattered: the network was trained on these very images"

@@ -51,6 +51,7 @@ def test_it_repeats_what_training_wrote(run, capsys):
     row = next(line.split() for line in lines if line.startswith("test"))
     assert row[1:3] == ["9", f"{kept['mAP']:.2f}"]
     assert row[-2:] == [f"{kept['reliability'][when]['ECE']:.2f}" for when in ("before", "after")]
+    assert "test: the interval is not to be relied on: 3 classes have fewer than 30 positives" in lines
     assert "val is flattered: weights, calibration, thresholds were chosen on these very images" in lines
     classes = [line.split()[0] for line in lines[-4:]]
     assert classes[-1] == "absent"  # the one without positives comes last, with no number

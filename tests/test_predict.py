@@ -105,9 +105,9 @@ def test_a_boosted_run_is_what_it_was_in_evaluation(picture_table, tmp_path):
         split.paths, split.labels, batch_size=9, image_size=64, device=torch.device("cpu"), threads=1
     )
     with torch.no_grad():
-        expected = recogniser.calibration(model(next(iter(loader)).images)).sigmoid()
+        expected = recogniser.calibration.probability(model(next(iter(loader)).images))
         model.boost = 1.0
-        plain = recogniser.calibration(model(next(iter(loader)).images)).sigmoid()
+        plain = recogniser.calibration.probability(model(next(iter(loader)).images))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found, plain, atol=1e-2)
 

@@ -64,6 +64,11 @@ class Dataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether a class has both a positive and a known negative, which its scores could rank."""
+        return bool(((self.labels == 1).any(0) & (self.labels == -1).any(0)).any())
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -32,8 +32,8 @@ def hold_out(
         The splits with train and val, and the rows [n] int64 of the former train split that are still in it.
 
     Raises:
-        InputError: there is a val split already, the share leaves one of the parts empty, or the held-out images have
-            no known negative, against which a positive could be ranked.
+        InputError: there is a val split already, the share leaves one of the parts empty, or among the held-out images
+            no class has both a positive and a known negative, against which it could be ranked.
     """
     train = splits.train
     if splits.val is not None:
@@ -52,19 +52,15 @@ def hold_out(
     labels = train.labels[held]
     if unknown_is_negative:
         labels[labels == 0] = -1
-    if not (labels == -1).any():
-        raise InputError(
-            f"--hold-out is {share:g}, but the images of {train.name} that are held out have no known negative label, "
-            "so that nothing can be scored on them. Leave the flag away, or add negatives."
-        )
     note = f"Held out as val, with all labels: {count} of {len(train)} training images."
     if unknown_is_negative:
         note += " What is unknown of them counts as negative."
-    return (
-        Splits(
-            replace(train, paths=tuple(train.paths[row] for row in kept), labels=train.labels[kept]),
-            replace(train, split="val", paths=tuple(train.paths[row] for row in held), labels=labels, notes=(note,)),
-            splits.test,
-        ),
-        kept,
-    )
+    val = replace(train, split="val", paths=tuple(train.paths[row] for row in held), labels=labels, notes=(note,))
+    if not val.can_be_scored:
+        raise InputError(
+            f"--hold-out is {share:g}, but among the {count} images of {train.name} that are held out no class has "
+            "both a positive and a known negative label, so that nothing can be chosen on them. Hold more images out, "
+            "or add labels."
+        )
+    train = replace(train, paths=tuple(train.paths[row] for row in kept), labels=train.labels[kept])
+    return Splits(train, val, splits.test), kept

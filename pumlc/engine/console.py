@@ -7,10 +7,11 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pumlc.engine.monitor import Speed, Window, speed
 from pumlc.errors import require
+from pumlc.metrics.bootstrap import FEW_POSITIVES
 from pumlc.metrics.scores import Scores
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def one_line(name: str) -> str:
     return name if name.isprintable() else json.dumps(name)
 
 
+def on_interval(judged: Mapping[str, Any]) -> Iterator[str]:
+    """What to know of the interval in the scores of ``evaluation.json``; those of older runs say nothing."""
+    if few := judged.get("classes_with_few_positives"):
+        classes = "class has" if few == 1 else "classes have"
+        yield f"the interval is not to be relied on: {few} {classes} fewer than {FEW_POSITIVES} positives"
+
+
 def _results(outcome: Outcome) -> Iterator[str]:
     """Lines on how good the kept weights are, and on what was chosen where."""
     chosen, last, judged = outcome.chosen, outcome.last, outcome.judged
@@ -115,6 +123,7 @@ def _results(outcome: Outcome) -> Iterator[str]:
         + f", weights: {outcome.kind}"
         + (f"; mAP {last.mean_ap:.2f} % with the last weights" if chosen is not last else "")
         + (f"; {chosen.left_out} classes without positives left out" if chosen.left_out else "")
+        + "".join(f"; {remark}" for remark in on_interval(judged))
     )
     at_half = f"CF1 {chosen.cf1:.2f}, OF1 {chosen.of1:.2f} at 0.5"
     before, after = (judged["reliability"][when] for when in ("before", "after"))

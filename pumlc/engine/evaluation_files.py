@@ -25,6 +25,8 @@ The scores of a kind are
 - ``weights``, ``epoch``;
 - ``mAP``, ``mAP_interval``: [low, high] with a confidence of 95 %; ``mAP_published``: by the convention of the
   published codes; ``classes_without_positives``: their number; they are left out of all means;
+  ``classes_with_few_positives``: how many of the others have fewer than 30; with any, the interval is not to be relied
+  on;
 - ``CF1``, ``OF1``: at a probability of 0.5, not calibrated; ``CF1_thresholds``, ``OF1_thresholds``: of the calibrated
   probabilities at ``thresholds``, null where there are none;
 - ``classes``: for each of C {"name", "positives", "known_negatives", "AP", "AP_published", "ECE", "ECE_calibrated"};

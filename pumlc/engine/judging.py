@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pumlc.engine.evaluation_files import EvaluatedSplit
 from pumlc.metrics.average_precision import published_average_precision
-from pumlc.metrics.bootstrap import mean_ap_interval
+from pumlc.metrics.bootstrap import few_positives, mean_ap_interval
 from pumlc.metrics.calibration import fit_calibration
 from pumlc.metrics.f1 import f1
 from pumlc.metrics.reliability import BINS, Reliability, pooled, reliability
@@ -26,7 +26,7 @@ class Fitted(NamedTuple):
     """What was fitted to one kind of weights on held-out images."""
 
     calibration: Calibration
-    thresholds: Tensor  # [C] float32, calibrated probabilities
+    thresholds: Tensor  # [C] float64, calibrated probabilities
     split: str  # that they come from
 
     def header(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def fit_to(evaluated: EvaluatedSplit) -> Fitted:
     """Calibration and thresholds from the images of a split that can be used."""
     logits, labels = evaluated.logits[evaluated.usable], evaluated.labels[evaluated.usable]
     calibration = Calibration(*fit_calibration(logits, labels))
-    return Fitted(calibration, choose_thresholds(calibration(logits), labels).float(), evaluated.split)
+    return Fitted(calibration, choose_thresholds(calibration(logits), labels), evaluated.split)
 
 
 def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
     before, after = reliability(logits.double().sigmoid(), labels), None
     chosen = None, None
     if fitted is not None:
-        probability = fitted.calibration(logits).sigmoid()  # float32, as in a prediction
+        probability = fitted.calibration.probability(logits)
         after = reliability(probability, labels)
         chosen = f1(probability >= fitted.thresholds, labels)
     positives, negatives = ((labels == sign).sum(0).tolist() for sign in (1, -1))
@@ -65,6 +65,7 @@ def judge(evaluated: EvaluatedSplit, fitted: Fitted | None) -> dict[str, Any]:
         "mAP_interval": mean_ap_interval(logits, labels),
         "mAP_published": float(published.mean()),
         "classes_without_positives": scores.left_out,
+        "classes_with_few_positives": few_positives(labels),
         "CF1": scores.cf1,
         "OF1": scores.of1,
         "CF1_thresholds": chosen[0],

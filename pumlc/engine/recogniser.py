@@ -27,7 +27,7 @@ class Recogniser(NamedTuple):
     model: BackboneNetwork  # in evaluation mode, on the CPU
     class_names: list[str]
     calibration: Calibration  # of its logits; changes nothing where none was fitted
-    thresholds: torch.Tensor  # [C], the calibrated probability from which on a class is said to be there
+    thresholds: torch.Tensor  # [C] float64, the calibrated probability from which on a class is said to be there
 
 
 def load_recogniser(run: Path) -> Recogniser:
@@ -59,7 +59,7 @@ def load_recogniser(run: Path) -> Recogniser:
     calibration = Calibration.identity(len(names))
     if fitted is not None:
         calibration = Calibration(torch.tensor(fitted["temperature"]), torch.tensor(fitted["bias"]))
-    return Recogniser(path, model.eval(), names, calibration.eval(), torch.tensor(thresholds))
+    return Recogniser(path, model.eval(), names, calibration.eval(), torch.tensor(thresholds, dtype=torch.float64))
 
 
 def _load_merged(model: BackboneNetwork, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,7 @@ def load_data(config: Config, world: World) -> Data:
         observed = single_positive(labels, seed=config.seed)
     else:
         observed = keep_proportion(labels, config.prob) if config.prob < 1 else labels
+    splits, left_out = _without_useless_val(splits)
     splits, kept, notes = _hold_out(config, splits)  # after the masks, which are drawn over all images
     labels, observed = labels[kept], observed[kept]
     if not (observed == 1).any():
@@ -92,7 +93,19 @@ def load_data(config: Config, world: World) -> Data:
             f"No positive label is left of {splits.train.name} (train): of {int((labels == 1).sum())}, none is kept "
             f"at --prob {config.prob:g}."
         )
-    return Data(splits, observed, Pictures(config, splits, world, Console(world.is_main).say), notes)
+    return Data(splits, observed, Pictures(config, splits, world, Console(world.is_main).say), (*left_out, *notes))
+
+
+def _without_useless_val(splits: Splits) -> tuple[Splits, tuple[str, ...]]:
+    """The splits without a val split on which nothing can be chosen, and what a person should know about that."""
+    val = splits.val
+    if val is None or val.can_be_scored:
+        return splits, ()
+    note = (
+        f"the val split of {len(val)} images counts as none: no class has both a positive and a known negative label "
+        "there, so that nothing can be chosen on it"
+    )
+    return replace(splits, val=None), (note,)
 
 
 def _hold_out(config: Config, splits: Splits) -> tuple[Splits, np.ndarray, tuple[str, ...]]:
@@ -111,9 +124,8 @@ def _hold_out(config: Config, splits: Splits) -> tuple[Splits, np.ndarray, tuple
         return splits, everything, (f"{none} (--hold-out {DEFAULT_SHARE:g} would set images aside for that)",)
     try:
         parts = hold_out(splits, DEFAULT_SHARE, config.seed, unknown_is_negative=unknown_is_negative)
-    except InputError:
-        why = f"{DEFAULT_SHARE:.0%} of the training images hold no known negative label to score on"
-        return splits, everything, (f"{none}; {why}",)
+    except InputError as error:
+        return splits, everything, (f"{none}; no images are held out: {error}",)
     note = (
         f"the data has no val split, so {len(parts[0].val)} training images are held out: weights, thresholds and "
         "calibration are chosen on them (--hold-out 0 trains on all images and chooses nothing)"

@@ -5,21 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pumlc.metrics.average_precision import average_precision
 from pumlc.metrics.ranked import rank
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+FEW_POSITIVES = 30
+"""Positives of a class below which the interval is too optimistic.
+
+The bias of average precision is then larger than resampling can show. With 80 classes of scores N(1.5, 1) against
+N(0, 1), the interval covers the truth in 27 % of the samples with 10 positives a class, in 72 % with 20, in 83 % with
+30 and in 87 % with 60; where positives and negatives lie further apart, already 10 will do.
+"""
 _NUMBERS = 1 << 21  # in a tensor, about ten at a time: 16 MB, as much as an allocator still takes from freed memory
 
 
 def mean_ap_interval(
     scores: Tensor, labels: Tensor, *, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap percentile interval of the mean average precision in percent.
+    """Bootstrap interval of the mean average precision in percent; the mean average precision lies inside.
 
     Each resample draws N images with replacement; an image keeps its entries of all classes. Drawing one twice is
     giving it the weight 2, so the ranking is made once. A class is left out of a resample in which it has no
     positive. Average precision is that of :func:`~pumlc.metrics.average_precision.average_precision`.
+
+    Average precision of few positives is too high on the whole, and a resample, in which images repeat, adds as much
+    again. The percentiles of the resamples are therefore moved by twice the bias: their mean less the estimate.
 
     Time and memory: a resample reads one number for each known entry down to its class's last positive. With 40,000
     images and 80 classes, 1000 of them take seconds on one core and some 150 MB besides the arguments and their
@@ -42,8 +53,17 @@ def mean_ap_interval(
         for first in range(0, resamples, at_a_time)
     ]
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64, device=scores.device)
-    low, high = torch.cat(means).nanquantile(tails).tolist()
-    return 100 * low, 100 * high
+    drawn = 100 * torch.cat(means)
+    estimate = float((100 * average_precision(scores, labels)).nanmean())
+    bias = drawn.nanmean() - estimate
+    low, high = (drawn.nanquantile(tails) - 2 * bias).clamp(0, 100).tolist()
+    return min(low, estimate), max(high, estimate)
+
+
+def few_positives(labels: Tensor) -> int:
+    """Classes of ``labels`` [N, C] that have positives, but fewer than ``FEW_POSITIVES``."""
+    positives = (labels == 1).sum(0)
+    return int(((positives > 0) & (positives < FEW_POSITIVES)).sum())
 
 
 def _weights(images: int, resamples: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,8 @@ class, s_c = log a_c and b_c minimise
     sum over known i of cross-entropy(p_ic, y_ic)  +  PRIOR / 2 ((s_c - s)^2 + (b_c - b)^2)
 
 where (s, b) is the same minimum for all classes as one, drawn to (0, 0), which changes nothing. A class with many
-positives and negatives follows its own data; one with few follows all of them together. The penalty keeps the minimum
+positives and negatives follows its own data; one with few follows all of them together, and one without any of either
+takes what all have, its own labels saying nothing of the order of its scores. The penalty keeps the minimum
 finite where the scores part positives from negatives, and the logarithm keeps the slope above 0, so that the order of
 the images stays, where a class is ranked the wrong way round.
 """
@@ -40,7 +41,8 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.double()
     start = logits.new_zeros(2, 1)
     shared = _minimise(logits.reshape(-1, 1), labels.reshape(-1, 1), start)
-    log_slope, bias = _minimise(logits, labels, shared.expand(-1, logits.shape[1]))
+    both = (labels == 1).any(0) & (labels == -1).any(0)
+    log_slope, bias = _minimise(logits, torch.where(both, labels, 0), shared.expand(-1, logits.shape[1]))
     return (-log_slope).exp(), bias
 
 

@@ -19,8 +19,8 @@ def choose_thresholds(logits: Tensor, labels: Tensor) -> Tensor:
     """The probability of each class from which on it is predicted, such that its F1 is highest on these images.
 
     Every cut between two scores is looked at, and the threshold is halfway between them, so that rounding moves no
-    image over it. Classes with fewer than ``FEWEST_POSITIVES`` share the one threshold whose OF1 over all classes is
-    highest.
+    image over it. Classes with fewer than ``FEWEST_POSITIVES``, or without a known negative, share the one
+    threshold whose OF1 over all classes is highest.
 
     Args:
         logits: [N, C], calibrated, so that those of different classes can be compared.
@@ -34,7 +34,8 @@ def choose_thresholds(logits: Tensor, labels: Tensor) -> Tensor:
     if not shown.any():
         return torch.full_like(positives, THRESHOLD, dtype=torch.float64)
     shared = _best_cut(logits[:, shown].reshape(-1, 1), labels[:, shown].reshape(-1, 1)).sigmoid()
-    return torch.where(positives < FEWEST_POSITIVES, shared, _best_cut(logits, labels).sigmoid())
+    shares = (positives < FEWEST_POSITIVES) | ~(labels == -1).any(0)
+    return torch.where(shares, shared, _best_cut(logits, labels).sigmoid())
 
 
 def _best_cut(logits: Tensor, labels: Tensor) -> Tensor:

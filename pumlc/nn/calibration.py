@@ -37,3 +37,7 @@ class Calibration(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """logits [B, C] -> [B, C]."""
         return logits / self.temperature + self.bias
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """logits [B, C] -> [B, C] float64: in float32, whatever is calibrated to more than 17 would be 1 alike."""
+        return self(logits).double().sigmoid()

@@ -35,7 +35,7 @@ class Predicted(NamedTuple):
     """What is known of neighbouring pictures."""
 
     rows: range  # which of the pictures
-    probabilities: dict[int, np.ndarray]  # [C] float32 by row
+    probabilities: dict[int, np.ndarray]  # [C] float64 by row
     unusable: dict[int, str]  # reason by row, of all others
 
 
@@ -72,7 +72,7 @@ def predict_batches(
 def predict(
     recogniser: Recogniser, images: Sequence[str | os.PathLike[str]], options: Options, *, named: int = 3
 ) -> np.ndarray:
-    """Probabilities [N, C] float32 of N pictures.
+    """Probabilities [N, C] float64 of N pictures.
 
     Args:
         named: how many unusable pictures a message names.
@@ -115,7 +115,7 @@ class _Computed:
 
 @torch.inference_mode()
 def _forward(recogniser: Recogniser, images: Tensor, precision: Precision) -> Tensor:
-    """[B, C] float32."""
+    """[B, C] float64."""
     with precision.autocast():
         logits = recogniser.model(images)
-    return recogniser.calibration(logits.float()).sigmoid()
+    return recogniser.calibration.probability(logits.float())

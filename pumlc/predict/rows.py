@@ -16,7 +16,7 @@ DIGITS = 6
 
 
 class Row(NamedTuple):
-    """One picture: its probabilities [C] float32, or the reason why there are none."""
+    """One picture: its probabilities [C] float64, or the reason why there are none."""
 
     image: str
     probabilities: np.ndarray | None
@@ -29,7 +29,7 @@ class Writer:
     Args:
         file: text goes there.
         class_names: C.
-        thresholds: [C] float32, the probability from which on a class is said to be there.
+        thresholds: [C] float64, the probability from which on a class is said to be there.
     """
 
     def __init__(self, file: TextIO, class_names: Sequence[str], thresholds: np.ndarray) -> None:

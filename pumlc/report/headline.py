@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pumlc.engine.console import clock
+from pumlc.engine.console import clock, on_interval
 from pumlc.errors import InputError
 from pumlc.nn.pretrained import read_metadata
 from pumlc.report.markup import Markup, command, element, isolated, join
@@ -175,6 +175,7 @@ def _of_evaluation(record: Record) -> Iterator[Markup | str]:
             f"The scores on {record.split} are too high for new pictures: its own pictures were used for "
             f"{' and '.join(flattered)}. A test split would be honest."
         )
+    yield from (f"mAP on {record.split}: {remark}." for remark in on_interval(scores))
     without = [each["name"] for each in scores["classes"] if not each["positives"]]
     if without:
         more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""

@@ -24,8 +24,8 @@ class Predictions:
     class_names: Sequence[str]
     labels: Tensor  # [N, C] int8, as annotated: 1 positive, 0 unknown, -1 known negative
     observed: Tensor  # [N, C] int8, what training sees of them
-    probabilities: Tensor  # [N, C] float32, calibrated where there is a calibration
-    thresholds: Tensor  # [C] float32, from which on a class is said to be there
+    probabilities: Tensor  # [N, C] float64, calibrated where there is a calibration
+    thresholds: Tensor  # [C] float64, from which on a class is said to be there
     losses: Tensor  # [N] float32, mean cross-entropy of the known labels; NaN where there are none
 
 
@@ -48,7 +48,7 @@ def read_predictions(record: Record, split: str) -> Predictions | None:
         evaluated.class_names,
         labels,
         evaluated.observed[usable],
-        logits.sigmoid(),  # in float32, as in a prediction: a threshold may be the very number
-        torch.tensor(record.summary["thresholds"] or [THRESHOLD] * classes),
+        calibration.probability(evaluated.logits[usable]),
+        torch.tensor(record.summary["thresholds"] or [THRESHOLD] * classes, dtype=torch.float64),
         torch.where(known, losses, 0).sum(1) / known.sum(1),
     )

@@ -50,7 +50,7 @@ def test_seed_and_test_split():
 
 
 def test_every_image_can_be_drawn():
-    drawn = {path for seed in range(40) for path in hold_out(data(), 0.2, seed)[0].val.paths}
+    drawn = {path for seed in range(40) for path in hold_out(data(), 0.5, seed)[0].val.paths}
     assert drawn == set(data().train.paths)
 
 
@@ -69,7 +69,8 @@ def test_refused():
         ("--hold-out is 0.2, but mine has a val split of 4 images", with_val, 0.2),
         ("--hold-out is 0.04, which is 0 of the 10 training images", data(), 0.04),
         ("--hold-out is 1, which is 10 of the 10 training images", data(), 1.0),
-        ("have no known negative label", data(unknown=True), 0.2),
+        ("among the 2 images of mine that are held out no class has both", data(unknown=True), 0.2),
+        ("among the 1 images of mine that are held out no class has both", data(), 0.1),
     ):
         with pytest.raises(InputError, match=message):
             hold_out(splits, share)

@@ -17,14 +17,16 @@ from pumlc.engine import DivergedError, final_evaluation
 from pumlc.engine.command_line import parse
 from pumlc.engine.config import Config
 from pumlc.engine.divergence import check_logits
-from pumlc.engine.evaluation_files import evaluated_splits, read_split, read_summary
+from pumlc.engine.evaluation_files import EvaluatedSplit, evaluated_splits, read_split, read_summary
 from pumlc.engine.interrupt import StoppedError
+from pumlc.engine.judging import Fitted, judge
 from pumlc.engine.recogniser import load_recogniser
 from pumlc.engine.trainer import Trainer, fit
 from pumlc.metrics.f1 import f1
 from pumlc.metrics.reliability import pooled, reliability
 from pumlc.metrics.scores import score
 from pumlc.metrics.thresholds import choose_thresholds
+from pumlc.nn.calibration import Calibration
 from pumlc.nn.pretrained import read_metadata
 from tests.engine.runs import events, tiny_run
 
@@ -81,6 +83,8 @@ def test_files_of_the_kept_weights(config, capsys):
     assert f"test mAP {kept['mAP']:.2f} % (95 % interval {low:.2f} to {high:.2f}), weights: best on val" in output
     half, own = (f"CF1 {end[f'CF1{of}']:.2f}, OF1 {end[f'OF1{of}']:.2f}" for of in ("", "_thresholds"))
     assert f"{half} at 0.5; {own} at thresholds from val" in output
+    assert kept["classes_with_few_positives"] == 3
+    assert "; the interval is not to be relied on: 3 classes have fewer than 30 positives\n" in output
     assert f"calibration error {end['ECE']:.2f} %, {end['ECE_calibrated']:.2f} % calibrated on val" in output
     assert "Nothing was chosen" not in output
 
@@ -90,7 +94,7 @@ def test_calibration_and_thresholds_are_kept_with_the_weights(config):
     run, summary = Path(config.out), read_summary(Path(config.out))
     recogniser, test = load_recogniser(run), read_split(Path(config.out), "test")
     assert (recogniser.calibration.temperature != 1).all()
-    probability = recogniser.calibration(test.logits).sigmoid()
+    probability = recogniser.calibration.probability(test.logits)
     kept = summary["splits"]["test"]["scores"]["kept"]
     expected = f1(probability >= recogniser.thresholds, test.labels)
     assert (kept["CF1_thresholds"], kept["OF1_thresholds"]) == expected
@@ -166,6 +170,26 @@ def test_a_run_without_a_val_split_says_that_nothing_was_chosen(config, picture_
     assert "Nothing was chosen on test: these are the weights of the last step." in output
 
 
+def test_nothing_is_chosen_on_a_val_split_without_known_labels(config, picture_table, tmp_path, capsys):
+    folder = tmp_path / "data"
+    data = without_val(picture_table, folder)
+    rows = (picture_table / "labels.csv").read_text().splitlines()
+    with (folder / "labels.csv").open("a") as file:
+        file.writelines(f"{row.split(',')[0]},val,,,,\n" for row in rows if ",val," in row)
+    config = dataclasses.replace(config, data=data, hold_out=0.0, epochs=1)
+    assert fit(config) == 0
+    summary = read_summary(Path(config.out))
+    assert [summary[key] for key in ("selected_on", "fitted_on", "calibration", "thresholds")] == [None] * 4
+    assert list(summary["splits"]) == ["test"]
+    assert "fitted_on" not in read_metadata(Path(config.out) / "best.safetensors")
+    start, end = events(config, "start")[0], events(config, "end")[0]
+    assert (start["selected_on"], end["best_on_val"]) == (None, None)
+    output = capsys.readouterr().out
+    assert "the val split of 7 images counts as none" in output
+    assert "best on val" not in output
+    assert "calibrated on val" not in output
+
+
 def test_a_tenth_is_held_out_and_said_so(config, picture_table, tmp_path, capsys):
     config = dataclasses.replace(config, data=without_val(picture_table, tmp_path / "data"), epochs=1)
     assert fit(config) == 0
@@ -204,6 +228,16 @@ def test_a_damaged_picture_is_left_out_of_everything(config, picture_table, tmp_
     assert (entry["images"], entry["unusable"]) == (6, 1)
     known = entry["scores"]["kept"]["classes"][0]
     assert known["positives"] + known["known_negatives"] == 6
+
+
+def test_very_confident_scores_are_parted_at_the_thresholds():
+    logits = torch.tensor([30.0, 25.0, 24.0, 20.0, 19.0]).repeat(5)[:, None]
+    labels = torch.tensor([1, 1, 1, -1, -1], dtype=torch.int8).repeat(5)[:, None]
+    usable = torch.ones(25, dtype=torch.bool)
+    split = EvaluatedSplit(logits, labels, labels, usable, ["x.jpg"] * 25, ["a"], "val", "model", 1)
+    fitted = Fitted(Calibration.identity(1), choose_thresholds(logits, labels), "val")
+    kept = torch.tensor(json.loads(json.dumps(fitted.header()["thresholds"])), dtype=torch.float64)
+    assert judge(split, fitted._replace(thresholds=kept))["OF1_thresholds"] == 100
 
 
 def test_scores_that_are_not_finite():

@@ -26,10 +26,10 @@ def config(picture_table: Path):
 
 
 def test_demo_is_drawn_where_it_is_absent(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "write_demo", functools.partial(demo.write_demo, train=12, test=6))
+    monkeypatch.setattr(demo, "write_demo", functools.partial(demo.write_demo, train=50, test=6))
     config = dataclasses.replace(PRESETS["demo"].config, data=str(tmp_path / "demo"))
     data = load_data(config, ALONE)
-    assert (len(data.splits.train), len(data.splits.val), len(data.splits.test)) == (11, 1, 6)
+    assert (len(data.splits.train), len(data.splits.val), len(data.splits.test)) == (45, 5, 6)
     assert (tmp_path / "demo" / "annotations" / "instances_train2014.json").is_file()
     assert data.splits.train.num_classes == 8
     assert 0 < np.count_nonzero(data.observed) < data.observed.size
@@ -122,7 +122,40 @@ def test_nothing_is_held_out_on_request_or_where_it_cannot_be(config_without_val
     table.write_text(table.read_text().replace(",0", ","))  # an empty cell is unknown
     data = load_data(config, ALONE)
     assert (len(data.splits.train), data.splits.val) == (33, None)
-    assert data.notes[0].endswith("; 10% of the training images hold no known negative label to score on")
+    assert "; no images are held out: --hold-out is 0.1, but among the 3 images of csv that are" in data.notes[0]
+
+
+def test_why_nothing_is_held_out_of_very_few_images(config_without_val):
+    table = Path(config_without_val.data) / "labels.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines[:5], *(line for line in lines if ",test," in line)]))
+    data = load_data(config_without_val, ALONE)
+    assert data.splits.val is None
+    assert "; no images are held out: --hold-out is 0.1, which is 0 of the 4 training images" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    "cells", [",,,\n", "0,0,0,0\n", "1,1,1,1\n"], ids=["nothing known", "no positive", "no negative"]
+)
+def test_a_val_split_on_which_nothing_can_be_chosen_is_none(config, tmp_path, cells):
+    for picture in Path(config.data).glob("*.jpg"):
+        (tmp_path / picture.name).symlink_to(picture)
+    lines = (Path(config.data) / "labels.csv").read_text().splitlines(keepends=True)
+    lines = [line[: line.index(",val,") + 5] + cells if ",val," in line else line for line in lines]
+    (tmp_path / "labels.csv").write_text("".join(lines))
+    config = dataclasses.replace(config, data=str(tmp_path), hold_out=0.0)
+    said = "the val split of 7 images counts as none: no class has both a positive and a known negative label there"
+    data = load_data(config, ALONE)
+    assert (len(data.splits.train), data.splits.val, len(data.splits.test)) == (26, None, 9)
+    assert data.notes[0].startswith(said)
+    assert data.notes[1].startswith("no val split: the weights of the last step are kept, nothing is chosen")
+    data = load_data(dataclasses.replace(config, hold_out=None), ALONE)
+    assert (len(data.splits.train), len(data.splits.val)) == (23, 3)
+    assert data.notes[0].startswith(said)
+    assert data.notes[1].startswith("the data has no val split, so 3 training images are held out")
+    data = load_data(dataclasses.replace(config, hold_out=0.5), ALONE)
+    assert len(data.splits.val) == 13
+    assert len(data.notes) == 1
 
 
 def test_nothing_is_held_out_where_there_is_a_val_split(config):

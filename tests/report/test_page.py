@@ -191,6 +191,16 @@ def test_without_an_evaluation_the_log_speaks(copy, capsys):
     assert not (copy / "suspicious.tsv").exists()
 
 
+def test_an_interval_of_few_positives_is_named(copy):
+    remark = "mAP on test: the interval is not to be relied on: 1 class has fewer than 30 positives."
+    assert remark in report(copy).all("header")[0].text
+    path = copy / "evaluation" / "evaluation.json"
+    summary = json.loads(path.read_text())
+    del summary["splits"]["test"]["scores"]["kept"]["classes_with_few_positives"]  # as older runs have it
+    path.write_text(json.dumps(summary))
+    assert "relied on" not in report(copy).all("header")[0].text
+
+
 def test_scores_that_flatter_are_named(copy):
     path = copy / "evaluation" / "evaluation.json"
     summary = json.loads(path.read_text())
