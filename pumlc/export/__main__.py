@@ -92,7 +92,9 @@ def _run(options: argparse.Namespace) -> None:
     if not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: there is no folder {out.parent}.")
     with tempfile.TemporaryDirectory(prefix="pumlc-") as scratch:
-        chosen = choose_pictures(options.run, options.pictures, Path(scratch), options.count)
+        chosen = choose_pictures(
+            options.run, options.pictures, Path(scratch), options.count, allow_drawn=options.allow_drawn
+        )
         if chosen.warning:
             print(f"warning: {chosen.warning}", file=sys.stderr)
         print(f"checked on {len(chosen.paths)} pictures, {chosen.source}", flush=True)
@@ -119,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PICTURE",
         help="files, folders or patterns to check on (default: the held-out split of the run)",
+    )
+    parser.add_argument(
+        "--allow-drawn", action="store_true", help="check on drawn pictures where none of the run can be found"
     )
     parser.add_argument("--count", type=int, default=COUNT, help="how many of them, at most (default: %(default)s)")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -12,10 +13,14 @@ import pytest
 
 from pumlc.data import load_splits
 from pumlc.engine.recogniser import load_recogniser
+from pumlc.engine.trainer import fit
 from pumlc.errors import require
+from pumlc.export.__main__ import TOLERANCE as PROMISED
 from pumlc.export.__main__ import main
 from pumlc.export.graph import write_onnx
 from pumlc.predict import predict
+from pumlc.predict.__main__ import main as predict_main
+from tests.engine.runs import tiny_run
 from tests.export.exported import FP32, KINDS, NAMES, THRESHOLDS, in_a_fresh_process, probabilities, write_run
 
 TOLERANCE = 2e-3  # of a probability: pixels that a resize rounds the other way
@@ -108,3 +113,22 @@ def test_command_line(files, picture_table, capsys, tmp_path):
     assert float(lines[1].split()[5].rstrip(",")) <= TOLERANCE
     assert lines[2].startswith(f"wrote {out}, ")
     assert out.read_bytes()[:2000] == files("boost").read_bytes()[:2000]
+
+
+def test_a_run_of_training(picture_table, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(dataclasses.replace(tiny_run(picture_table, run), lr=1e-2))
+    pictures = [str(path) for path in load_splits("csv", picture_table).test.paths]
+    capsys.readouterr()
+    assert main([str(run), "--format", "onnx"]) == 0
+    said = f"checked on {len(pictures)} pictures, of the test split that {run} was evaluated on"
+    assert said in capsys.readouterr().out.splitlines()
+
+    answer = in_a_fresh_process(CLIENT, REFUSED, [str(run / "model.onnx"), *pictures])
+    names = json.loads(answer["metadata"]["class_names"])
+    how = ["--json", "--precision", "fp32", "--device", "cpu", "--threads", "1"]
+    assert predict_main([str(run), *pictures, *how]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    expected = np.array([[row["classes"][name] for name in names] for row in rows])
+    assert np.ptp(expected, axis=0).max() > 5 * PROMISED  # the pictures are told apart
+    assert np.abs(probabilities(answer) - expected).max() <= PROMISED

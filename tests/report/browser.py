@@ -108,9 +108,11 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
-    """A browser with a fresh profile; skips the test where there is none."""
+    """A browser with a fresh profile; where there is none, skips the test, or fails it in continuous integration."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium on the PATH: install chromium, as .ci/run does")
         pytest.skip("no Chromium on the PATH")
     (reads, to), (answers, writes) = os.pipe(), os.pipe()
     # out of the way of the numbers that they get
