@@ -29,12 +29,12 @@ train: $(BUILT)
 test: $(BUILT)
 	$(RUN) -m pytest
 
-# 10,000 damaged JPEG files through the loader, and damaged label files of every layout: some minutes
+# 10,000 damaged JPEG files through the loader, and damaged label files of every layout: a quarter of an hour
 fuzz: $(BUILT)
 	$(RUN) -m tests.fuzz
 	PUMLC_FUZZ_EXAMPLES=500 $(RUN) -m pytest -q tests/fuzz/test_label_files.py
 
-# a short run of two processes, killed twenty times: some minutes
+# short runs of two and three processes, killed twenty times: some minutes
 chaos: $(BUILT)
 	$(RUN) -m tests.chaos
 
