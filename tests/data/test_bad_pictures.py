@@ -100,6 +100,19 @@ def test_odd_files_from_outside(device):
     assert quarantine.reasons[giant].startswith("claims 20000 x 14000 pixels, 280 megapixels")
 
 
+def test_arithmetic_coding(tmp_path):
+    """A JPEG of cjpeg -arithmetic; libjpeg reads it, on a CPU. On a GPU it may be read by Pillow instead."""
+    path = Path(__file__).parent / "arithmetic.jpg"
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(tmp_path / "decoded.png")
+    quarantine = quarantine_of([path, tmp_path / "decoded.png"], tmp_path)
+    (batch,) = evaluation_loader([path, tmp_path / "decoded.png"], quarantine, image_size=48)
+    assert not quarantine.reasons
+    found, wanted = grey_levels(batch.images)
+    assert np.abs(found - wanted).mean() < 0.1
+    assert found.std() > 10
+
+
 @on_each_device
 def test_the_largest_picture_is_a_setting(tmp_path, device):
     paths = write_photos(tmp_path, 1) + write_photos(tmp_path / "large", 1, width=300, height=200)
