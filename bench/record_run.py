@@ -45,10 +45,11 @@ def plot(run: Path) -> str:
     events = read_events(run)
     per_epoch = next(event for event in events if event["event"] == "start")["steps_per_epoch"]
     losses = [(e["step"] / per_epoch, e["loss"]) for e in events if e["event"] == "train"]
+    evaluations = [event for event in events if event["event"] == "eval" and event["weights"] == "last"]
     scores = [
         (e["step"] / per_epoch, e["mAP_ema"] if e["mAP_ema"] is not None else e["mAP"])
-        for e in events
-        if e["event"] == "eval" and e["weights"] == "last"
+        for e in evaluations
+        if e["split"] == evaluations[0]["split"]  # that of every epoch; test follows once at the end
     ]
     last = max(x for x, _ in losses)
     low, high = min(y for _, y in losses), max(y for _, y in losses)
