@@ -98,9 +98,9 @@ def test_training_on_folders_with_pictures_held_out(tmp_path):
         (tmp_path / "pictures/train" / name).mkdir(parents=True)
         write_photos(tmp_path / "pictures/train" / name, 4, width=64, height=48)
     config = dataclasses.replace(
-        tiny_run(tmp_path / "pictures", tmp_path / "run"), layout="folder", hold_out=0.25, batch_size=3, method="an"
+        tiny_run(tmp_path / "pictures", tmp_path / "run"), layout="folder", hold_out=0.5, batch_size=3, method="an"
     )
     assert fit(config) == 0
-    assert events(config, "start")[0]["images"] == 6
+    assert events(config, "start")[0]["images"] == 4
     assert [event["split"] for event in events(config, "eval")] == ["val", "val"]  # the last and the best weights
     assert events(config, "end")[0]["split"] == "val"
