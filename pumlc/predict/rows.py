@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TextIO
 
@@ -23,7 +24,7 @@ class Row(NamedTuple):
     error: str | None
 
 
-class Writer:
+class Writer(ABC):
     """Writes rows one after the other.
 
     Args:
@@ -38,8 +39,9 @@ class Writer:
     def begin(self) -> None:
         """Write what comes before the first row."""
 
+    @abstractmethod
     def write(self, row: Row) -> None:
-        raise NotImplementedError
+        """Write a row."""
 
     def end(self) -> None:
         """Write what comes after the last row."""
