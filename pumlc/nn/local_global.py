@@ -2,15 +2,16 @@
 
     y = conv(x) + G(x)        G(x) = BN( W_p (x + V) + b_p )        V_k(p) = B_k(p) u_k
 
-for K heads k with C / K channels each. L = ReLU(W_r x + b_r) is a narrow map, h(p) = [L(p); mean L]; A_k is the softmax
-over positions of W_a h, B_k the sigmoid of W_b h, and u_k = sum_p A_k(p) (W_v x(p) + b_v)_k. The published module makes
-the maps W_v x, V and W_p (x + V); the same numbers come from less:
+for K heads k with C / K channels each. L = ReLU(W_r x + b_r) is a map of R = C / reduction channels,
+h(p) = [L(p); mean L]; A_k is the softmax over positions of W_a h, B_k the sigmoid of W_b h, and
+u_k = sum_p A_k(p) (W_v x(p) + b_v)_k. The published module makes the maps W_v x, V and W_p (x + V); the same numbers
+come from less:
 
 - the positions are pooled before W_v is applied: on K vectors per image instead of on a map;
-- W_p V is the K vectors W_p^(k) u_k, spread by the gates B_k;
+- W_p V is the context, K vectors W_p^(k) u_k, spread by the gates B_k;
 - BN on running statistics is s * (.) + t, and s W_p goes into the centre tap of the convolution;
 - the mean of L and the bias b_a shift all scores of a head alike, which the softmax does not see;
-- reduction, pool and convolution read x one after the other, so that their gradients of x are added up in one map.
+- gradients of x and of W_p, which several parts read, are added up where they are made.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import conv2d
 
 from pumlc import ops
-from pumlc.nn.folded_conv import FoldedConvolution
-from pumlc.nn.handed_on import ReductionHandingOn, can_hand_on, reduction
-from pumlc.ops.attention_pool import AttentionPoolHandingOn
+from pumlc.nn.dense_local_global import DenseLocalGlobal, sampled
+from pumlc.nn.folded_conv import Geometry
+from pumlc.nn.global_branch import BranchParameters, context_of, scores_of
 
 if TYPE_CHECKING:
     from pumlc.nn.frozen_norm import FrozenNorm
@@ -60,31 +61,19 @@ class GlobalBranch(nn.Module):
         nn.init.normal_(self.norm.weight, std=1e-4)
         nn.init.zeros_(self.norm.bias)
 
-    def scores(self, x: Tensor, hand_on: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, C, H, W] -> scores of the softmax A and of the gates B, [B, K, H, W] each, and x, handed on or not."""
-        weight, bias = self.reduction.weight.to(x.dtype), self.reduction.bias.to(x.dtype)
-        if hand_on:
-            local, mean, x = ReductionHandingOn.apply(x, weight, bias)
-        else:
-            local, mean = reduction(x, weight, bias)  # [B, C / r, H, W], [B, C / r]
-        width = local.shape[1]
-        # h = [L; mean L]: the first half of the weights meets the map, the second one vector per image. What the
-        # latter adds to the scores of A is constant over the positions, and so is b_a (kept: it trains to nothing).
-        weight = torch.cat([self.agg_attn.weight[:, :width], self.broad_attn.weight[:, :width]])
-        bias = torch.cat([self.agg_attn.bias, self.broad_attn.bias])
-        # a product of matrices: the weight gradient of so small a 1 x 1 convolution is oneDNN's slowest
-        both = linear(local.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        aggregate, gate = both.split(self.heads, 1)
-        constant = linear(mean, self.broad_attn.weight[:, width:].flatten(1))  # [B, K]
-        return aggregate, gate + constant[:, :, None, None], x
-
-    def projected_context(self, pooled: Tensor) -> Tensor:
-        """W_p^(k) u_k: pooled [B, K, C] -> [B, O, K]. For dense projections."""
-        values = self.v.weight.unflatten(0, (self.heads, -1)).flatten(2)  # [K, C / K, C]
-        u = pooled.transpose(0, 1) @ values.to(pooled.dtype).mT  # [K, B, C / K]
-        u = u + self.v.bias.to(u.dtype).unflatten(0, (self.heads, 1, -1))
-        projection = self.proj.weight.flatten(1).unflatten(1, (self.heads, -1))  # [O, K, C / K]
-        return (u @ projection.to(u.dtype).permute(1, 2, 0)).permute(1, 2, 0)
+    def tensors(self) -> BranchParameters:
+        return BranchParameters(
+            self.reduction.weight,
+            self.reduction.bias,
+            self.agg_attn.weight,
+            self.agg_attn.bias,
+            self.broad_attn.weight,
+            self.broad_attn.bias,
+            self.v.weight,
+            self.v.bias,
+            self.proj.weight,
+            self.proj.bias,
+        )
 
     def channel_context(self, x: Tensor, aggregate: Tensor) -> Tensor:
         """p_c (v_c u_c + b_v,c): x [B, C, H, W], aggregate [B, K, H, W] -> [B, C]. For depthwise projections."""
@@ -134,21 +123,13 @@ class LocalGlobalConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, O, H / stride, W / stride]."""
         x = x.to(compute_dtype(x))
-        # in a dense convolution with its projection, which reads x last
-        hand_on = self.fused and not self.depthwise and not self.global_branch.norm.training and can_hand_on(x)
-        aggregate, gate, x = self.global_branch.scores(x, hand_on)
-        aggregate, gate = aggregate.to(x.dtype), gate.to(x.dtype)
         if self.global_branch.norm.training:
-            return self._with_batch_statistics(x, aggregate, gate)
-        if self.depthwise:
-            return self._depthwise(x, aggregate, gate) if self.fused else self._depthwise_in_parts(x, aggregate, gate)
-        if hand_on:
-            pooled, x = AttentionPoolHandingOn.apply(x, aggregate)
-        else:
-            pooled = ops.attention_pool(x, aggregate)
-        return self._dense(x, pooled, gate)
+            return self._with_batch_statistics(x)
+        if not self.depthwise:
+            return self._dense(x) if self.fused else self._dense_in_parts(x)
+        return self._depthwise(x) if self.fused else self._depthwise_in_parts(x)
 
-    def _dense(self, x: Tensor, pooled: Tensor, gate: Tensor) -> Tensor:
+    def _dense(self, x: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
         scale, shift = affine_of(branch.norm)
         weight, bias = conv.weight, conv.bias
@@ -156,56 +137,56 @@ class LocalGlobalConv2d(nn.Module):
             weight, bias = self.frozen_norm.weights(x.dtype)
             outer, _ = affine_of(self.frozen_norm.norm)
             scale, shift = outer * scale, outer * shift
-        context = branch.projected_context(pooled)
-        projection = branch.proj.weight.flatten(1)  # [O, C]
-        if self.fused:
-            bias = None if bias is None else bias.to(x.dtype)
-            y = FoldedConvolution.apply(
-                x, weight.to(x.dtype), projection, scale, bias, conv.stride, padding_of(conv), conv.dilation
-            )
-        else:
-            projection = scale[:, None] * projection
-            y = conv(x) + conv2d(x, projection.to(x.dtype)[:, :, None, None], stride=conv.stride)
-        return self._add(y, context, gate, scale, scale * branch.proj.bias + shift)
+        if bias is not None:
+            shift = shift + bias
+        geometry = Geometry(conv.stride, padding_of(conv), conv.dilation)
+        return DenseLocalGlobal.apply(geometry, x, weight.to(x.dtype), scale, shift, *branch.tensors())
 
-    def _add(self, y: Tensor, context: Tensor, gate: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """y [B, O, h, w] and the context [B, O, K] spread by the gates [B, K, H, W]."""
-        rows, columns = self.conv.stride
-        if rows != columns:
-            gate, rows = gate[:, :, ::rows, ::columns], 1
-        return ops.gated_broadcast_add(y, context, gate, scale, shift, stride=rows)
+    def _dense_in_parts(self, x: Tensor) -> Tensor:
+        scale, shift = affine_of(self.global_branch.norm)
+        return self.conv(x) + self._projection(x, scale, scale * self.global_branch.proj.bias + shift)
 
-    def _depthwise(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+    def _projection(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """scale * W_p (x + V) + shift as a map, [B, O, h, w]. For dense projections."""
+        branch, stride = self.global_branch, self.conv.stride
+        scores = scores_of(x, branch.tensors())
+        _, context = context_of(ops.attention_pool(x, scores.aggregate), branch.tensors())
+        weight = (scale[:, None] * branch.proj.weight.flatten(1)).to(x.dtype)
+        projected = conv2d(x, weight[:, :, None, None], stride=stride)
+        gate, step = sampled(scores.gate, stride)
+        return ops.gated_broadcast_add(projected, context, gate, scale, shift, stride=step)
+
+    def _depthwise(self, x: Tensor) -> Tensor:
         conv, branch = self.conv, self.global_branch
+        scores = scores_of(x, branch.tensors())
         scale, shift = affine_of(branch.norm)
-        context = scale * branch.channel_context(x, aggregate)
+        context = scale * branch.channel_context(x, scores.aggregate)
         centre = scale * branch.proj.weight.flatten()
         shift = scale * branch.proj.bias + shift
         if conv.bias is not None:
             shift = shift + conv.bias
-        return ops.depthwise_local_global(x, conv.weight, context, gate, centre, shift, stride=conv.stride[0])
+        return ops.depthwise_local_global(x, conv.weight, context, scores.gate, centre, shift, stride=conv.stride[0])
 
-    def _depthwise_in_parts(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
+    def _depthwise_in_parts(self, x: Tensor) -> Tensor:
         scale, shift = (vector.to(x.dtype)[:, None, None] for vector in affine_of(self.global_branch.norm))
-        return self.conv(x) + scale * self._channel_projection(x, aggregate, gate) + shift
+        return self.conv(x) + scale * self._channel_projection(x) + shift
 
-    def _with_batch_statistics(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
-        branch = self.global_branch
-        if self.depthwise:
-            return self.conv(x) + branch.norm(self._channel_projection(x, aggregate, gate))
-        context = branch.projected_context(ops.attention_pool(x, aggregate))
-        projected = self._add(
-            branch.proj(x), context, gate, torch.ones_like(branch.proj.bias), torch.zeros_like(branch.proj.bias)
-        )
-        return self.conv(x) + branch.norm(projected)
-
-    def _channel_projection(self, x: Tensor, aggregate: Tensor, gate: Tensor) -> Tensor:
-        """W_p (x + V) + b_p of depthwise projections as a map, [B, C, h, w]."""
-        rows, columns = self.conv.stride
-        context = self.global_branch.channel_context(x, aggregate)[:, :, None, None].to(x.dtype)
-        gates = torch.sigmoid(gate[:, :, ::rows, ::columns])
+    def _channel_projection(self, x: Tensor) -> Tensor:
+        """W_p (x + V) + b_p as a map, [B, C, h, w]. For depthwise projections."""
+        scores = scores_of(x, self.global_branch.tensors())
+        context = self.global_branch.channel_context(x, scores.aggregate)[:, :, None, None].to(x.dtype)
+        gate, step = sampled(scores.gate, self.conv.stride)
+        gates = torch.sigmoid(gate[:, :, ::step, ::step])
         gates = gates.repeat_interleave(x.shape[1] // self.global_branch.heads, 1)
         return self.global_branch.proj(x) + context * gates
+
+    def _with_batch_statistics(self, x: Tensor) -> Tensor:
+        branch = self.global_branch
+        if self.depthwise:
+            projected = self._channel_projection(x)
+        else:
+            projected = self._projection(x, torch.ones_like(branch.proj.bias), branch.proj.bias)
+        return self.conv(x) + branch.norm(projected)
 
     def extra_repr(self) -> str:
         return f"heads={self.global_branch.heads}, depthwise={self.depthwise}, fused={self.fused}"

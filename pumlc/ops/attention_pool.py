@@ -38,31 +38,6 @@ def attention_pool(x: Tensor, scores: Tensor, *, grouped: bool = False) -> Tenso
     return torch.ops.pumlc.attention_pool(x, scores, grouped)[0]
 
 
-class AttentionPoolHandingOn(torch.autograd.Function):
-    """:func:`attention_pool`, and x for the next operator that reads it.
-
-    The gradient that comes back for that x is taken for the gradient of the input: this operator's own is added to it
-    in place. What reads the x handed on must therefore make a fresh gradient, which nothing else keeps.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, scores: Tensor, grouped: bool = False) -> tuple[Tensor, Tensor]:
-        """The arguments of :func:`attention_pool` -> its result and x."""
-        pooled, means, statistics = torch.ops.pumlc.attention_pool(x, scores, grouped)
-        ctx.grouped = grouped
-        ctx.save_for_backward(x, scores, pooled if pooled.dtype == means.dtype else means, statistics)
-        return pooled, x
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor, x_gradient: Tensor):
-        _refuse_second_derivative()
-        x_gradient = x_gradient.contiguous(memory_format=torch.channels_last)
-        scores_gradient = torch.ops.pumlc.attention_pool_backward_(
-            x_gradient, upstream, *ctx.saved_tensors, ctx.grouped
-        )
-        return x_gradient, scores_gradient, None
-
-
 def _accumulation_type(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
@@ -96,16 +71,12 @@ def _save(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _refuse_second_derivative() -> None:
+def _backward(ctx, upstream, _means, _statistics):
     if torch.is_grad_enabled():  # in a backward pass only with create_graph=True
         raise RuntimeError(
             "attention_pool has no second derivative. Use pumlc.ops.reference.attention_pool where you differentiate "
             "twice."
         )
-
-
-def _backward(ctx, upstream, _means, _statistics):
-    _refuse_second_derivative()
     if upstream is None:
         return None, None, None
     x, scores, means, statistics = ctx.saved_tensors

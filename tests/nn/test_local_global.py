@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pumlc.nn import LocalGlobalConv2d, folded_conv, fuse_local_global
-from pumlc.nn.handed_on import ReductionHandingOn
+from pumlc.nn import LocalGlobalConv2d, dense_local_global, fuse_local_global
 from tests.nn.published import PublishedLocalGlobalConv2d
 
 # name, convolution, height and width of the input
@@ -29,7 +28,6 @@ CONVOLUTIONS = {
     "depthwise 7": (nn.Conv2d(16, 16, 7, padding=3, groups=16), (5, 5)),
     "depthwise, dilated": (nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16), (6, 7)),
 }
-DENSE = [name for name in CONVOLUTIONS if name.startswith("dense")]
 CASES = [(name, False) for name in CONVOLUTIONS] + [("depthwise 3", True), ("depthwise 5, stride 2, odd", True)]
 
 
@@ -85,51 +83,7 @@ def test_is_the_published_module(name, dense_projections, training, frozen_weigh
         assert_same(buffer, truth)
 
 
-@pytest.mark.parametrize("frozen_weight", [False, True], ids=["trained", "frozen"])
-@pytest.mark.parametrize("positions", [0, 10**6], ids=["folded", "side by side"])
-@pytest.mark.parametrize("name", DENSE)
-def test_both_ways_of_adding_the_projection(name, positions, frozen_weight, monkeypatch):
-    monkeypatch.setattr(folded_conv, "POSITIONS_PER_TAP", positions)
-    test_is_the_published_module(name, False, False, frozen_weight)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "copies"), [("dense", 8, 0), ("dense", 64, 2), ("dense, stride 2, even", 8, 2)]
-)
-def test_the_weight_is_copied_where_that_pays(name, size, copies, monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        folded_conv, "fold", lambda *inputs, fold=folded_conv.fold: made.append(fold(*inputs)) or made[-1]
-    )
-    _, ours, _ = make(name, False)
-    x = torch.randn(1, 16, size, size, dtype=torch.float64, requires_grad=True)
-    ours.eval()(x).sum().backward()
-    assert len(made) == copies
-
-
-def test_reduction_makes_no_second_gradient_of_its_input():
-    x = torch.randn(2, 8, 5, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight, bias = torch.randn(2, 8, 1, 1, requires_grad=True), torch.randn(2, requires_grad=True)
-    came = []
-
-    class Next(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.sum()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            came.append(torch.ones_like(x))
-            return came[0]
-
-    local, mean, handed_on = ReductionHandingOn.apply(x, weight, bias)
-    (gradient,) = torch.autograd.grad(local.sum() + mean.sum() + Next.apply(handed_on), x)
-    assert gradient.data_ptr() == came[0].data_ptr()
-
-
-@pytest.mark.parametrize("positions", [0, 10**6], ids=["folded", "side by side"])
-def test_an_input_with_other_readers(positions, monkeypatch):
-    monkeypatch.setattr(folded_conv, "POSITIONS_PER_TAP", positions)
+def test_an_input_with_other_readers():
     published, ours, _ = make("dense, bias, same", False)
     x = torch.randn(2, 16, 6, 5, dtype=torch.float64, requires_grad=True)  # its channels first in memory
     weights = torch.randn(2, 16, 6, 5, dtype=torch.float64)
@@ -183,8 +137,46 @@ def test_inference_form(name, dense_projections):
 
 def test_a_batch_of_none():
     _, ours, x = make("dense", False)
-    y = ours.eval()(x[:0])
+    y, x_gradient, gradients = run(ours.eval(), x[:0])
     assert y.shape == (0, 24, 9, 12)
+    assert x_gradient.shape == (0, 16, 9, 12)
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+def test_second_derivative_is_a_clear_error():
+    _, ours, x = make("dense", False)
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        torch.autograd.grad(ours.eval()(x.requires_grad_()).sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense, stride 2, odd", "dense, 5 x 3, strides apart"])
+def test_one_map_holds_the_gradient_of_the_input(name, monkeypatch):
+    """What the pool and the reduction add, they add to what the convolution made."""
+    made = []
+    make_one = dense_local_global.input_gradient
+    monkeypatch.setattr(
+        dense_local_global, "input_gradient", lambda *inputs: made.append(make_one(*inputs)) or made[-1]
+    )
+    _, ours, x = make(name, False)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(ours.eval()(x).sum(), x)
+    assert gradient.data_ptr() == made[0].data_ptr()
+
+
+@pytest.mark.parametrize("backward_too", [False, True])
+def test_gradients_under_autocast(backward_too):
+    published, ours, x = make("dense, stride 2, odd", False)
+    _, _, expected = run(published.eval(), x)
+    ours.eval().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = ours(x.float()).float()
+        loss = (loss * torch.linspace(-1, 1, loss.numel()).sin().view_as(loss)).sum()
+    with torch.autocast("cpu", torch.bfloat16, enabled=backward_too):
+        gradients = dict(zip(expected, torch.autograd.grad(loss, list(ours.parameters())), strict=True))
+    for name, gradient in gradients.items():
+        assert gradient.dtype == torch.float32
+        if name != "global_branch.agg_attn.bias":  # which is 0
+            assert (gradient - expected[name]).norm() <= 0.05 * expected[name].norm(), name
 
 
 def test_a_copy_is_a_module_of_its_own():

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from pumlc.ops import attention_pool, reference
-from pumlc.ops.attention_pool import AttentionPoolHandingOn
 from tests.cases import DTYPES, assert_as_exact_as_eager, assert_same_bits, assert_same_bits_on_any_number_of_threads
 from tests.feature_maps import FEATURE_MAPS
 from tests.native.library import H200
@@ -74,20 +73,20 @@ def test_second_derivative_is_a_clear_error(device):
         torch.autograd.grad(pooled.sum(), x, create_graph=True)
 
 
-def handing_on(x, scores, *, grouped=False):
-    """What x is handed on to here has the gradient 2 x."""
-    pooled, x = AttentionPoolHandingOn.apply(x, scores, grouped)
-    return pooled, x.square()
+def added_to(x, scores, *, grouped=False, upstream=None):
+    """pooled, the gradient of x added to that of the squares of x, the gradient of scores"""
+    op = torch.ops.pumlc
+    pooled, means, statistics = op.attention_pool(x, scores, grouped)
+    upstream = upstream_of(pooled) if upstream is None else upstream
+    x_gradient = (2 * x).contiguous(memory_format=torch.channels_last)
+    saved = pooled if pooled.dtype == means.dtype else means, statistics
+    scores_gradient = op.attention_pool_backward_(x_gradient, upstream.to(pooled), x, scores, *saved, grouped)
+    return pooled, x_gradient, scores_gradient
 
 
-def with_plain_operators(x, scores, *, grouped=False):
-    return reference.attention_pool(x, scores, grouped=grouped), x.square()
-
-
-def results_and_gradients(function, x, scores, *, grouped=False, upstream=None):
-    """pooled, and the gradients of x and scores for upstream and for a gradient of ones of the map handed on."""
+def added_by_autograd(x, scores, *, grouped=False, upstream=None):
     inputs = [x.detach().requires_grad_(), scores.detach().requires_grad_()]
-    pooled, square = function(*inputs, grouped=grouped)
+    pooled, square = reference.attention_pool(*inputs, grouped=grouped), inputs[0].square()
     upstream = upstream_of(pooled) if upstream is None else upstream
     gradients = torch.autograd.grad([pooled, square], inputs, [upstream.to(pooled), torch.ones_like(square)])
     return pooled.detach(), *gradients
@@ -95,42 +94,15 @@ def results_and_gradients(function, x, scores, *, grouped=False, upstream=None):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("case", "grouped"), BOTH, ids=NAMES)
-def test_handing_on_adds_the_gradient_to_that_of_the_next(case, grouped, dtype, device):
+def test_the_gradient_of_x_is_added_to_what_is_there(case, grouped, dtype, device):
     x, scores = case.features(dtype, device), case.scores(dtype, device)
-    results = results_and_gradients(handing_on, x, scores, grouped=grouped)
-    eager = results_and_gradients(with_plain_operators, x, scores, grouped=grouped)
+    results = added_to(x, scores, grouped=grouped)
+    eager = added_by_autograd(x, scores, grouped=grouped)
     upstream = upstream_of(eager[0]).double()
-    truth = results_and_gradients(with_plain_operators, x.double(), scores.double(), grouped=grouped, upstream=upstream)
+    truth = added_by_autograd(x.double(), scores.double(), grouped=grouped, upstream=upstream)
     for result, like, true in zip(results, eager, truth, strict=True):
         assert result.dtype == dtype
         assert_as_exact_as_eager(result, like, true)
-
-
-def test_handing_on_makes_no_second_map(device):
-    x, scores = MAPS["primes"].features(torch.float32, device), MAPS["primes"].scores(torch.float32, device)
-    x, scores = x.requires_grad_(), scores.requires_grad_()
-    came = []
-
-    class Next(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.sum()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            came.append(torch.full_like(x, 2.0))
-            return came[0]
-
-    pooled, handed_on = AttentionPoolHandingOn.apply(x, scores)
-    gradient, _ = torch.autograd.grad(pooled.sum() + Next.apply(handed_on), [x, scores])
-    assert gradient.data_ptr() == came[0].data_ptr()
-
-
-def test_second_derivative_of_handing_on_is_a_clear_error(device):
-    x = MAPS["primes"].features(torch.float32, device).requires_grad_()
-    pooled, _ = handing_on(x, MAPS["primes"].scores(torch.float32, device))
-    with pytest.raises(RuntimeError, match="attention_pool has no second derivative"):
-        torch.autograd.grad(pooled.sum(), x, create_graph=True)
 
 
 def test_a_gradient_that_cannot_be_added_to_in_place_is_named(device):
