@@ -34,36 +34,40 @@ struct Backend {
   }
 
   template <typename S, typename A>
-  void forward(const DepthwiseArguments<S, A>& a) const {
+  void forward(DepthwiseArguments<S, A> a) const {
     const auto& kernel = kernels().of<S>().depthwise;
-    const Scratch<A> gates(a.batch * a.out_height * a.out_width * a.heads);  // of no elements without a global part
+    // no gates without a global part; what is behind them is read, and not used
+    const Scratch<A> gates(a.batch * a.out_height * a.out_width * a.heads + kernel.tile_width);
     if (a.context != nullptr) {
       share(a.batch * a.out_height, 16 * a.out_width * a.heads,
             [&](int64_t first, int64_t last) { kernel.open_gates(a, gates.get(), first, last); });
     }
-    const int64_t rows = std::min(kDepthwiseBand, a.out_height);
-    share(tiles(a) * a.batch * depthwise_bands(a.out_height), rows * a.out_width * task_work(a),
-          [&](int64_t first, int64_t last) {
-            const Scratch<A> scratch(depthwise_scratch(a.kernel_size, a.width) * kernel.tile_width);
-            kernel.forward(a, gates.get(), scratch.get(), first, last);
-          });
+    const Scratch<A> weights = laid_out_weights(a, false);
+    const Scratch<S> roomy = with_room_behind(a, a.x, a.batch * a.height * a.width);
+    share(a.batch * depthwise_row_pairs(a.out_height), pair_work(a, a.out_width),
+          [&](int64_t first, int64_t last) { kernel.forward(a, weights.get(), gates.get(), first, last); });
   }
 
   template <typename S, typename A>
-  void backward(const DepthwiseArguments<S, A>& a) const {
+  void backward(DepthwiseArguments<S, A> a) const {
     const auto& kernel = kernels().of<S>().depthwise;
-    if (a.dx != nullptr || a.dweight != nullptr) {
+    const Scratch<S> roomy = with_room_behind(a, a.dy, a.batch * a.out_height * a.out_width);
+    if (a.dx != nullptr) {
+      const Scratch<A> weights = laid_out_weights(a, a.stride == 1);
+      share(a.batch * depthwise_row_pairs(a.height), pair_work(a, a.width),
+            [&](int64_t first, int64_t last) { kernel.input_gradient(a, weights.get(), first, last); });
+    }
+    if (a.dweight != nullptr) {
       const int64_t parts = a.batch * depthwise_bands(a.height);
-      const int64_t numbers = parts * a.kernel_size * a.kernel_size * kernel.tile_width;  // of a tile's parts
-      const Scratch<A> partial(a.dweight != nullptr ? tiles(a) * numbers : 0);
+      const int64_t taps = int64_t{a.kernel_size} * a.kernel_size;
+      const int64_t numbers = parts * taps * kernel.tile_width;  // of a tile's parts
+      const Scratch<A> partial(tiles(a) * numbers);
       const int64_t rows = std::min(kDepthwiseBand, a.height);
-      share(tiles(a) * parts, rows * a.width * task_work(a), [&](int64_t first, int64_t last) {
+      share(tiles(a) * parts, rows * a.width * taps * kernel.tile_width, [&](int64_t first, int64_t last) {
         const Scratch<A> scratch(depthwise_scratch(a.kernel_size, a.width) * kernel.tile_width);
-        kernel.backward(a, partial.get(), scratch.get(), first, last);
+        kernel.weight_parts(a, partial.get(), scratch.get(), first, last);
       });
-      if (a.dweight != nullptr) {
-        share(tiles(a), numbers, [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
-      }
+      share(tiles(a), numbers, [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
     }
     if (a.dshift != nullptr) global_backward(a);
   }
@@ -102,10 +106,31 @@ struct Backend {
     return (a.channels + width - 1) / width;
   }
 
-  // Multiply-adds of a tile at one position.
   template <typename S, typename A>
-  static int64_t task_work(const DepthwiseArguments<S, A>& a) {
-    return int64_t{a.kernel_size} * a.kernel_size * kernels().of<S>().depthwise.tile_width;
+  static Scratch<A> laid_out_weights(const DepthwiseArguments<S, A>& a, bool flipped) {
+    const auto& kernel = kernels().of<S>().depthwise;
+    const int64_t numbers = a.kernel_size * a.kernel_size * kernel.tile_width;
+    Scratch<A> weights(tiles(a) * numbers);
+    share(tiles(a), 16 * numbers,
+          [&](int64_t first, int64_t last) { kernel.lay_out_weights(a, flipped, weights.get(), first, last); });
+    return weights;
+  }
+
+  // A map with fewer channels than a tile is replaced by a copy that may be read a tile behind its end.
+  template <typename S, typename A>
+  static Scratch<S> with_room_behind(const DepthwiseArguments<S, A>& a, const S*& map, int64_t positions) {
+    const int64_t width = kernels().of<S>().depthwise.tile_width;
+    if (a.channels >= width) return Scratch<S>(0);
+    Scratch<S> copy(positions * a.channels + width);
+    std::copy_n(map, positions * a.channels, copy.get());
+    map = copy.get();
+    return copy;
+  }
+
+  // Multiply-adds of two rows.
+  template <typename S, typename A>
+  static int64_t pair_work(const DepthwiseArguments<S, A>& a, int64_t width) {
+    return 2 * width * a.kernel_size * a.kernel_size * a.channels;
   }
 
   // Calls f(first, last) for ranges of tasks of `work` multiply-adds each.

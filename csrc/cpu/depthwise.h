@@ -1,7 +1,7 @@
 // CPU kernels of the depthwise convolution: what an instruction-set variant offers.
 //
-// The unit of work is a task: a tile of neighbouring channels, an image, a band of rows. Tasks are independent and do
-// not depend on the number of threads. Those of one tile follow each other, so that its weights are laid out once.
+// The unit of work is a task, independent of the others: two rows of an image of y or of dx, or a tile of neighbouring
+// channels and a band of rows of an image for dweight. Results do not depend on who does which.
 #pragma once
 
 #include <algorithm>
@@ -10,15 +10,17 @@
 
 namespace pumlc::cpu {
 
+constexpr int64_t depthwise_row_pairs(int64_t rows) { return (rows + 1) / 2; }
+
 // Rows of a band, a multiple of the largest stride; the float sums of a band go on in double.
 constexpr int64_t kDepthwiseBand = 28;
 
 constexpr int64_t depthwise_bands(int64_t rows) { return (rows + kDepthwiseBand - 1) / kDepthwiseBand; }
 
-// Columns of a source row between zeros: K before it, behind it those that a window reaches from the last column on.
-constexpr int64_t depthwise_padded(int64_t width) { return width + 48; }
+// Columns of a row between zeros, the largest kernel's size of them on either side.
+constexpr int64_t depthwise_padded(int64_t width) { return width + 2 * 7; }
 
-// Scratch of `forward` and `backward`: vectors of a tile's channels, for a ring of rows and a row of results.
+// Scratch of `weight_parts`: vectors of a tile's channels, for a ring of rows of x and a row of dy.
 constexpr int64_t depthwise_scratch(int64_t kernel_size, int64_t width) {
   return (kernel_size + 1) * depthwise_padded(width);
 }
@@ -29,13 +31,21 @@ struct DepthwiseKernels {
 
   int64_t tile_width;  // channels of a tile
 
-  // Tasks of tiles x images x bands of y. gates: sigma [B, Ho, Wo, heads], where there is a context. scratch, here and
-  // in `backward`: [depthwise_scratch(K, W), tile_width], aligned to 64 bytes.
-  void (*forward)(const Arguments&, const A* gates, A* scratch, int64_t first, int64_t last);
+  // Weights of tiles [first, last) -> to [tiles, K K, tile_width], with the centre in the centre tap. flipped: in
+  // reverse order. dx is, at a stride of 1, what y is from dy with such weights.
+  void (*lay_out_weights)(const Arguments&, bool flipped, A* to, int64_t first, int64_t last);
 
-  // dx and the parts of dweight: tasks of tiles x images x bands of x. partial: [tiles, images x bands, K K,
-  // tile_width], where dweight is wanted.
-  void (*backward)(const Arguments&, A* partial, A* scratch, int64_t first, int64_t last);
+  // Tasks of images x pairs of rows of y. x: may be read a vector behind its end where it has fewer channels than a
+  // tile, likewise dy below. gates: sigma [B, Ho, Wo, heads] where there is a context, and behind them readable memory
+  // for tile_width more.
+  void (*forward)(const Arguments&, const A* weights, const A* gates, int64_t first, int64_t last);
+
+  // dx: tasks of images x pairs of rows of x. weights: flipped at a stride of 1.
+  void (*input_gradient)(const Arguments&, const A* weights, int64_t first, int64_t last);
+
+  // The parts of dweight -> partial [tiles, images x bands, K K, tile_width]: tasks of tiles x images x bands of x.
+  // scratch: [depthwise_scratch(K, W), tile_width], aligned to 64 bytes.
+  void (*weight_parts)(const Arguments&, A* partial, A* scratch, int64_t first, int64_t last);
 
   // dweight and dcentre from the parts, of tiles [first, last).
   void (*sum_parts)(const Arguments&, const A* partial, int64_t first, int64_t last);

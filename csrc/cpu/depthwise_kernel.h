@@ -1,59 +1,32 @@
 // The CPU kernels of the depthwise convolution (math/depthwise.h), for one instruction set: isa/*.cpp include this file
 // with PUMLC_ISA naming a namespace and the compiler's target set.
 //
-// A task is a band of rows of one image and one tile of channels; depthwise_rows.h makes the rows.
+// depthwise_blocks.h makes y and dx, depthwise_rows.h dweight.
 #include <algorithm>
 
 #include "../math/depthwise.h"
 #include "depthwise.h"
+#include "depthwise_blocks.h"
 #include "depthwise_rows.h"
 
 namespace pumlc::cpu::PUMLC_ISA {
 
-// Where a task stands among tiles x images x bands.
-struct DepthwiseTask {
-  int64_t tile;
-  int64_t image;
-  int64_t band;
-  DepthwiseTask(int64_t task, int64_t batch, int64_t bands)
-      : tile(task / bands / batch), image(task / bands % batch), band(task % bands) {}
-};
-
-// Weights of a tile -> to [K K, lanes], with the centre in the centre tap; 0 in lanes beyond the last channel.
-// flipped: dx is, at a stride of 1, what y is from dy with the taps in reverse order.
 template <typename S, typename A>
-void lay_out_weights(const DepthwiseArguments<S, A>& a, int64_t first_channel, bool flipped, A* to) {
+void depthwise_lay_out_weights(const DepthwiseArguments<S, A>& a, bool flipped, A* to, int64_t first, int64_t last) {
   const int64_t taps = int64_t{a.kernel_size} * a.kernel_size;
-  const int64_t count = std::min<int64_t>(kLanes<A>, a.channels - first_channel);
-  std::fill(to, to + taps * kLanes<A>, A(0));
-  for (int64_t j = 0; j < count; ++j) {
-    const A* const from = a.weight + (first_channel + j) * taps;
-    for (int64_t k = 0; k < taps; ++k) to[(flipped ? taps - 1 - k : k) * kLanes<A> + j] = from[k];
-    if (a.centre != nullptr) to[taps / 2 * kLanes<A> + j] += a.centre[first_channel + j];
-  }
-}
-
-// Adds gate_h(c)(p) context_c + shift_c to a row [Wo, lanes] of y. gates: [Wo, heads] of that row.
-template <typename S, typename A>
-void add_global_part(const DepthwiseArguments<S, A>& a, const A* gates, int64_t image, int64_t first_channel,
-                     int64_t count, A* __restrict__ row) {
-  const int64_t channels_per_head = a.channels / a.heads;
-  alignas(64) A context[kLanes<A>] = {};
-  alignas(64) A shift[kLanes<A>] = {};
-  int64_t head[kLanes<A>] = {};
-  for (int64_t j = 0; j < count; ++j) {
-    context[j] = a.context[image * a.channels + first_channel + j];
-    shift[j] = a.shift[first_channel + j];
-    head[j] = (first_channel + j) / channels_per_head;
-  }
-  if (head[0] == head[count - 1]) {
-    for (int64_t column = 0; column < a.out_width; ++column, row += kLanes<A>) {
-      const A gate = gates[column * a.heads + head[0]];
-      for (int j = 0; j < kLanes<A>; ++j) row[j] += gate * context[j] + shift[j];
+  const Tiles<A> tiles(a.channels);
+  for (int64_t tile = first; tile < last; ++tile) {
+    const int64_t channel = tiles.first_channel(tile);
+    const A* const from = a.weight + channel * taps;
+    A* const of_tile = to + tile * taps * kLanes<A>;
+    for (int64_t k = 0; k < taps; ++k) {
+      const A* const tap = from + (flipped ? taps - 1 - k : k);
+      A* const lanes = of_tile + k * kLanes<A>;
+      for (int64_t j = 0; j < tiles.width(); ++j) lanes[j] = tap[j * taps];
+      for (int64_t j = tiles.width(); j < kLanes<A>; ++j) lanes[j] = A(0);
     }
-  } else {
-    for (int64_t column = 0; column < a.out_width; ++column, row += kLanes<A>)
-      for (int j = 0; j < kLanes<A>; ++j) row[j] += gates[column * a.heads + head[j]] * context[j] + shift[j];
+    if (a.centre == nullptr) continue;
+    for (int64_t j = 0; j < tiles.width(); ++j) of_tile[taps / 2 * kLanes<A> + j] += a.centre[channel + j];
   }
 }
 
@@ -68,100 +41,77 @@ void with_sizes(const DepthwiseArguments<S, A>& a, const F& f) {
   with_stride(std::integral_constant<int, 7>());
 }
 
+template <typename S>
+Image<S> image_of(S* map, int64_t index, int64_t height, int64_t width, int64_t channels) {
+  return {map + index * height * width * channels, height, width, channels};
+}
+
 template <typename S, typename A>
-void depthwise_forward(const DepthwiseArguments<S, A>& a, const A* gates, A* scratch, int64_t first, int64_t last) {
+void depthwise_forward(const DepthwiseArguments<S, A>& a, const A* weights, const A* gates, int64_t first,
+                       int64_t last) {
+  const GlobalPart<S, A> global(a, a.context != nullptr ? gates : nullptr);
   with_sizes(a, [&](auto kernel_size, auto stride) {
-    constexpr int K = kernel_size;
-    using Taps = math::OutputTaps<K, stride>;
-    alignas(64) A weights[K * K * kLanes<A>];
-    A* const output = scratch;  // [padded width, lanes], a row
-    A* const ring_memory = scratch + depthwise_padded(a.width) * kLanes<A>;
-    const int64_t bands = depthwise_bands(a.out_height);
-    int64_t tile = -1;
+    using Taps = math::OutputTaps<kernel_size, stride>;
+    const int64_t pairs = depthwise_row_pairs(a.out_height);
     for (int64_t index = first; index < last; ++index) {
-      const DepthwiseTask task(index, a.batch, bands);
-      const int64_t first_channel = task.tile * kLanes<A>;
-      const int64_t count = std::min<int64_t>(kLanes<A>, a.channels - first_channel);
-      if (task.tile != tile) lay_out_weights(a, first_channel, false, weights);
-      tile = task.tile;
-      const S* const x = a.x + task.image * a.height * a.width * a.channels + first_channel;
-      Ring<S, A, K> source(x, a.height, a.width, a.channels, count, ring_memory);
-      const int64_t end = std::min((task.band + 1) * kDepthwiseBand, a.out_height);
-      for (int64_t row = task.band * kDepthwiseBand; row < end; ++row) {
-        source.bring(Taps::source_row(row, 0), Taps::source_row(row, K));
-        const int64_t position = (task.image * a.out_height + row) * a.out_width;
-        S* const to = a.y + position * a.channels + first_channel;
-        const auto add = [&](A* y) {
-          add_global_part(a, gates + position * a.heads, task.image, first_channel, count, y);
-        };
-        a.context == nullptr
-            ? gather_row<Taps>(source, row, a.out_width, a.channels, count, weights, output, to, nullptr)
-            : gather_row<Taps>(source, row, a.out_width, a.channels, count, weights, output, to, add);
-      }
+      const int64_t image = index / pairs;
+      make_rows<Taps>(image_of(a.x, image, a.height, a.width, a.channels),
+                      image_of(a.y, image, a.out_height, a.out_width, a.channels), image, index % pairs * 2, weights,
+                      global);
     }
   });
 }
 
-// dx of a band, rows [begin, end).
-template <int K, int kStride, typename S, typename A>
-void make_dx(const DepthwiseArguments<S, A>& a, const DepthwiseTask& task, int64_t begin, int64_t end, const A* weights,
-             A* scratch) {
-  using Taps = std::conditional_t<kStride == 1, math::OutputTaps<K, kStride>, math::InputGradientTaps<K, kStride>>;
-  A* const output = scratch;
-  A* const ring_memory = scratch + depthwise_padded(a.width) * kLanes<A>;
-  const int64_t first_channel = task.tile * kLanes<A>;
-  const int64_t count = std::min<int64_t>(kLanes<A>, a.channels - first_channel);
-  const S* const dy = a.dy + task.image * a.out_height * a.out_width * a.channels + first_channel;
-  Ring<S, A, K> source(dy, a.out_height, a.out_width, a.channels, count, ring_memory);
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t oldest = (row - K / 2) / kStride;
-    source.bring(oldest, (row + K / 2) / kStride + 1);
-    S* const to = a.dx + (task.image * a.height + row) * a.width * a.channels + first_channel;
-    gather_row<Taps>(source, row, a.width, a.channels, count, weights, output, to, nullptr);
-  }
+template <typename S, typename A>
+void depthwise_input_gradient(const DepthwiseArguments<S, A>& a, const A* weights, int64_t first, int64_t last) {
+  with_sizes(a, [&](auto kernel_size, auto stride) {
+    constexpr int K = kernel_size;
+    using Taps = std::conditional_t<stride == 1, math::OutputTaps<K, 1>, math::InputGradientTaps<K, stride>>;
+    const int64_t pairs = depthwise_row_pairs(a.height);
+    const GlobalPart<S, A> none(a, nullptr);
+    for (int64_t index = first; index < last; ++index) {
+      const int64_t image = index / pairs;
+      make_rows<Taps>(image_of(a.dy, image, a.out_height, a.out_width, a.channels),
+                      image_of(a.dx, image, a.height, a.width, a.channels), image, index % pairs * 2, weights, none);
+    }
+  });
 }
 
-// The part of dweight [K K, lanes] of rows [begin, end) of dy.
+// Adds the part of dweight [K K, lanes] of rows [begin, end) of dy; scratch as for weight_parts.
 template <int K, int kStride, typename S, typename A>
-void make_dweight(const DepthwiseArguments<S, A>& a, const DepthwiseTask& task, int64_t begin, int64_t end, A* scratch,
-                  A* part) {
+void add_weight_part(const Image<const S>& x, const Image<const S>& dy, int64_t begin, int64_t end, int64_t tile_width,
+                     A* scratch, A* part) {
   using Taps = math::OutputTaps<K, kStride>;
   A* const upstream = scratch;
-  A* const ring_memory = scratch + depthwise_padded(a.width) * kLanes<A>;
-  const int64_t first_channel = task.tile * kLanes<A>;
-  const int64_t count = std::min<int64_t>(kLanes<A>, a.channels - first_channel);
-  const S* const x = a.x + task.image * a.height * a.width * a.channels + first_channel;
-  Ring<S, A, K> source(x, a.height, a.width, a.channels, count, ring_memory);
-  std::fill(part, part + K * K * kLanes<A>, A(0));
+  A* const ring_memory = scratch + depthwise_padded(x.width) * kLanes<A>;
+  Ring<S, A, K> source(x.data, x.height, x.width, x.channels, tile_width, ring_memory);
   for (int64_t row = begin; row < end; ++row) {
     source.bring(Taps::source_row(row, 0), Taps::source_row(row, K));
-    const S* const dy = a.dy + ((task.image * a.out_height + row) * a.out_width) * a.channels + first_channel;
-    source.copy_row(dy, a.channels, count, a.out_width, upstream);
-    add_dweight<K, kStride>(source, upstream, row, a.out_width, part);
+    source.copy_row(dy.data + row * dy.width * dy.channels, dy.channels, tile_width, dy.width, upstream);
+    add_dweight<K, kStride>(source, upstream, row, dy.width, part);
   }
 }
 
 template <typename S, typename A>
-void depthwise_backward(const DepthwiseArguments<S, A>& a, A* partial, A* scratch, int64_t first, int64_t last) {
+void depthwise_weight_parts(const DepthwiseArguments<S, A>& a, A* partial, A* scratch, int64_t first, int64_t last) {
   with_sizes(a, [&](auto kernel_size, auto stride) {
-    constexpr int kTaps = kernel_size * kernel_size;
-    alignas(64) A weights[kTaps * kLanes<A>];
+    constexpr int64_t kPart = int64_t{kernel_size} * kernel_size * kLanes<A>;
     const int64_t bands = depthwise_bands(a.height);
-    int64_t tile = -1;
+    const Tiles<A> tiles(a.channels);
     for (int64_t index = first; index < last; ++index) {
-      const DepthwiseTask task(index, a.batch, bands);
-      const int64_t begin = task.band * kDepthwiseBand;
+      const int64_t image = index / bands % a.batch;
+      const int64_t begin = index % bands * kDepthwiseBand;
       const int64_t end = std::min(begin + kDepthwiseBand, a.height);
-      if (a.dx != nullptr) {
-        if (task.tile != tile) lay_out_weights(a, task.tile * kLanes<A>, stride == 1, weights);
-        tile = task.tile;
-        make_dx<kernel_size, stride>(a, task, begin, end, weights, scratch);
-      }
-      if (a.dweight != nullptr) {
-        // a band begins at a multiple of the stride, and so does the part of dy that lies on it
-        make_dweight<kernel_size, stride>(a, task, begin / stride, (end + stride - 1) / stride, scratch,
-                                          partial + index * kTaps * kLanes<A>);
-      }
+      auto x = image_of(a.x, image, a.height, a.width, a.channels);
+      auto dy = image_of(a.dy, image, a.out_height, a.out_width, a.channels);
+      const int64_t channel = tiles.first_channel(index / bands / a.batch);
+      x.data += channel;
+      dy.data += channel;
+      A* const part = partial + index * kPart;
+      std::fill(part, part + kPart, A(0));
+      // a band begins at a multiple of the stride, and so does the part of dy that lies on it
+      add_weight_part<kernel_size, stride>(x, dy, begin / stride, (end + stride - 1) / stride, tiles.width(), scratch,
+                                           part);
     }
   });
 }
@@ -172,18 +122,18 @@ template <typename S, typename A>
 void depthwise_sum_parts(const DepthwiseArguments<S, A>& a, const A* partial, int64_t first, int64_t last) {
   const int64_t taps = int64_t{a.kernel_size} * a.kernel_size;
   const int64_t parts = a.batch * depthwise_bands(a.height);
+  const Tiles<A> tiles(a.channels);
   for (int64_t tile = first; tile < last; ++tile) {
     double sums[7 * 7 * kLanes<A>] = {};
     for (int64_t part = 0; part < parts; ++part) {
       const A* __restrict__ from = partial + (tile * parts + part) * taps * kLanes<A>;
       for (int64_t k = 0; k < taps * kLanes<A>; ++k) sums[k] += from[k];
     }
-    const int64_t first_channel = tile * kLanes<A>;
-    const int64_t count = std::min<int64_t>(kLanes<A>, a.channels - first_channel);
-    for (int64_t j = 0; j < count; ++j) {
-      A* const to = a.dweight + (first_channel + j) * taps;
+    for (int64_t j = 0; j < tiles.width(); ++j) {
+      const int64_t channel = tiles.first_channel(tile) + j;
+      A* const to = a.dweight + channel * taps;
       for (int64_t k = 0; k < taps; ++k) to[k] = static_cast<A>(sums[k * kLanes<A> + j]);
-      if (a.dcentre != nullptr) a.dcentre[first_channel + j] = to[taps / 2];
+      if (a.dcentre != nullptr) a.dcentre[channel] = to[taps / 2];
     }
   }
 }
@@ -273,8 +223,10 @@ void depthwise_global_backward(const DepthwiseArguments<S, A>& a, double* sums, 
 template <typename S, typename A>
 constexpr DepthwiseKernels<S, A> depthwise_kernels() {
   return {kLanes<A>,
+          depthwise_lay_out_weights<S, A>,
           depthwise_forward<S, A>,
-          depthwise_backward<S, A>,
+          depthwise_input_gradient<S, A>,
+          depthwise_weight_parts<S, A>,
           depthwise_sum_parts<S, A>,
           depthwise_open_gates<S, A>,
           depthwise_global_backward<S, A>};

@@ -16,33 +16,44 @@ namespace pumlc::math {
 
 constexpr int64_t depthwise_output(int64_t size, int64_t stride) { return (size + stride - 1) / stride; }
 
-// Both y and dx are gathered: a block of neighbouring columns from a window of neighbouring source columns, one kernel
-// row after the other. The two structures below say which source a tap takes; columns follow the rule of rows.
+// Both y and dx are gathered: a block of neighbouring columns from a window of neighbouring source columns. The two
+// structures below say which source a tap takes, row after row of the kernel or of the source; columns follow the rule
+// of rows.
 
 // y from x.
 template <int K, int kStride>
 struct OutputTaps {
   static constexpr int kSize = K;
   static constexpr int kRowStep = 1;
+  static constexpr int kBlockStep = 1;  // blocks begin at multiples of it
   static constexpr int window(int columns) { return (columns - 1) * kStride + K; }
   static PUMLC_HOST_DEVICE int64_t window_begin(int64_t column) { return column * kStride - K / 2; }
   // Tap by which source i of the window contributes to column t of the block: in [0, K), or there is none.
   static constexpr int tap(int i, int t) { return i - t * kStride; }
   static PUMLC_HOST_DEVICE int first_row_tap(int64_t) { return 0; }
   static PUMLC_HOST_DEVICE int64_t source_row(int64_t row, int tap) { return row * kStride + tap - K / 2; }
+  // The same the other way round: the first and the last source row of a row, which may lie outside of the map, and the
+  // tap by which one between them contributes.
+  static PUMLC_HOST_DEVICE int64_t row_tap(int64_t source, int64_t row) { return source - source_row(row, 0); }
+  static PUMLC_HOST_DEVICE int64_t first_source_row(int64_t row) { return source_row(row, 0); }
+  static PUMLC_HOST_DEVICE int64_t last_source_row(int64_t row) { return source_row(row, K - 1); }
 };
 
-// dx from dy. Blocks begin at multiples of the stride.
+// dx from dy.
 template <int K, int kStride>
 struct InputGradientTaps {
   static constexpr int kSize = K;
   static constexpr int kRowStep = kStride;
+  static constexpr int kBlockStep = kStride;
   static constexpr int kReach = K / 2 / kStride;  // outputs before column / stride that it contributed to
   static constexpr int window(int columns) { return kReach + (columns - 1 + K / 2) / kStride + 1; }
   static PUMLC_HOST_DEVICE int64_t window_begin(int64_t column) { return column / kStride - kReach; }
   static constexpr int tap(int i, int t) { return t + K / 2 - kStride * (i - kReach); }
   static PUMLC_HOST_DEVICE int first_row_tap(int64_t row) { return static_cast<int>((row + K / 2) % kStride); }
   static PUMLC_HOST_DEVICE int64_t source_row(int64_t row, int tap) { return (row + K / 2 - tap) / kStride; }
+  static PUMLC_HOST_DEVICE int64_t row_tap(int64_t source, int64_t row) { return row + K / 2 - kStride * source; }
+  static PUMLC_HOST_DEVICE int64_t first_source_row(int64_t row) { return (row - K / 2 + kStride - 1) / kStride; }
+  static PUMLC_HOST_DEVICE int64_t last_source_row(int64_t row) { return (row + K / 2) / kStride; }
 };
 
 }  // namespace pumlc::math

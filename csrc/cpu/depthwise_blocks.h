@@ -1,0 +1,227 @@
+// Blocks of outputs of a depthwise convolution on the CPU, for one instruction set: y from x, and dx from dy.
+//
+// A block is two rows by a few columns by a tile, one vector register of channels. Its sums stay in registers while the
+// sources of its window pass by, read from the map where they lie: each is loaded once, and multiplied by the taps that
+// reach it from either row. Tiles come next to each other, so that a map is read and written in the order of its
+// memory, and what the next two rows will bring is asked for in time.
+//
+// The multiply-adds are the bound (49 for an output at 7 x 7), or else the memory, so nothing but them and the loads
+// may be in the loop: vectors are the compiler's vector types, and the loops over columns and taps are unrolled by
+// templates, for g++ does not keep an array of sums in registers through a loop that it unrolls late.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "../depthwise.h"
+#include "../math/depthwise.h"
+#include "channels.h"
+
+namespace pumlc::cpu::PUMLC_ISA {
+
+constexpr int kBlockRows = 2;
+
+// Of 32 registers, 14 sums leave room for the 14 weights of two kernel rows; where there are 16, weights come from
+// memory. 7 divides the widths of 448 and 224 pixels at every depth.
+template <typename Taps>
+constexpr int kBlockColumns = Taps::kBlockStep == 1 ? 7
+                              : kVectorBytes == 64  ? 8
+                                                    : 6;
+
+// An image [height, width, channels] of a channels_last map.
+template <typename S>
+struct Image {
+  S* data;
+  int64_t height;
+  int64_t width;
+  int64_t channels;
+};
+
+// The tiles of a number of channels. The last one ends with the last channel and begins in the one before it, so that
+// only a map of fewer channels than a tile has a tile that is not whole.
+template <typename A>
+struct Tiles {
+  int64_t count;
+  int64_t channels;
+  explicit Tiles(int64_t channels) : count((channels + kLanes<A> - 1) / kLanes<A>), channels(channels) {}
+  int64_t first_channel(int64_t tile) const {
+    return std::min(tile * kLanes<A>, std::max<int64_t>(channels - kLanes<A>, 0));
+  }
+  int64_t width() const { return std::min<int64_t>(channels, kLanes<A>); }
+};
+
+// What the global part adds to y: gate_h(c)(p) context_c + shift_c.
+template <typename S, typename A>
+class GlobalPart {
+ public:
+  // gates: [B, Ho, Wo, heads] and kLanes more; null where there is no global part
+  GlobalPart(const DepthwiseArguments<S, A>& a, const A* gates) : a_(a), gates_(gates), tiles_(a.channels) {
+    if (gates == nullptr) return;
+    const int64_t channels_per_head = a.channels / a.heads;
+    for (int64_t tile = 0; tile < tiles_.count; ++tile) {
+      const int64_t channel = tiles_.first_channel(tile);
+      Heads heads{channel / channels_per_head, {}};
+      for (int64_t j = 0; j < tiles_.width(); ++j) heads.of_lane[j] = (channel + j) / channels_per_head - heads.first;
+      heads_.push_back(heads);
+    }
+  }
+
+  explicit operator bool() const { return gates_ != nullptr; }
+
+  // A function (row, column, sum) that adds to the sum of a tile at a position of an image of y.
+  auto of(int64_t image, int64_t tile) const {
+    Vector<A> context;
+    Vector<A> shift;
+    load_some<A>(a_.context + image * a_.channels + tiles_.first_channel(tile), tiles_.width(), context);
+    load_some<A>(a_.shift + tiles_.first_channel(tile), tiles_.width(), shift);
+    const Heads heads = heads_[tile];
+    const A* const gates = gates_ + image * a_.out_height * a_.out_width * a_.heads + heads.first;
+    const int64_t width = a_.out_width;
+    const int64_t step = a_.heads;
+    return [=](int64_t row, int64_t column, Vector<A>& sum) PUMLC_LAMBDA_INLINE {
+      Vector<A> near;  // the gates of as many heads as a tile can have
+      std::memcpy(&near, gates + (row * width + column) * step, sizeof(near));
+      sum += __builtin_shuffle(near, heads.of_lane) * context + shift;
+    };
+  }
+
+ private:
+  struct Heads {  // of a tile
+    int64_t first;
+    typename VectorTypes<A>::Indices of_lane;
+  };
+  const DepthwiseArguments<S, A>& a_;
+  const A* gates_;
+  Tiles<A> tiles_;
+  std::vector<Heads> heads_;
+};
+
+// Asks for the sources that the two rows after those of a block need and the block itself does not.
+template <typename Taps, typename S>
+PUMLC_INLINE void prefetch_below(const Image<const S>& source, int64_t row, int64_t column) {
+  const int64_t first = std::max<int64_t>(Taps::window_begin(column), 0);
+  const int64_t last = std::min(Taps::window_begin(column + kBlockColumns<Taps>), source.width);
+  const int64_t end = std::min(Taps::last_source_row(row + 2 * kBlockRows - 1) + 1, source.height);
+  for (int64_t below = Taps::last_source_row(row + kBlockRows - 1) + 1; below < end; ++below) {
+    const S* const columns = source.data + below * source.width * source.channels;
+    for (int64_t i = first; i < last; ++i)
+      __builtin_prefetch(columns + i * source.channels, 0, 2);  // into the L2 cache
+  }
+}
+
+// A block: two rows from `row` on and kBlockColumns columns from `column` on, as far as the map has them, of a tile of
+// image `index`. source and target: from the first channel of the tile on; of a source a vector is read, however few
+// channels there are. weights: [K, K, lanes] of the tile.
+//
+// The sums are variables of this one function: as members of a class, which has an address, they go through memory.
+template <typename Taps, typename S, typename A>
+__attribute__((noinline)) void make_block(const Image<const S>& source, const Image<S>& target, int64_t row,
+                                          int64_t column, const A* weights, int64_t index, int64_t tile,
+                                          const GlobalPart<S, A>& global) {
+  constexpr int K = Taps::kSize;
+  constexpr int kColumns = kBlockColumns<Taps>;
+  constexpr int kWindow = Taps::window(kColumns);
+  alignas(64) static constexpr char kZeros[sizeof(Vector<A>)] = {};
+  prefetch_below<Taps>(source, row, column);
+
+  Vector<A> sums[kBlockRows][kColumns];
+  unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[0][t] = sums[1][t] = Vector<A>{}; });
+  const int64_t begin = Taps::window_begin(column);
+
+  // Adds what source rows [from, end) give to the first row of the block, to the second, or to both. guarded: some of
+  // the source columns are outside of the map.
+  const auto add = [&](int64_t from, int64_t end, auto guarded, auto to_first, auto to_second) PUMLC_LAMBDA_INLINE {
+    constexpr bool kGuarded = decltype(guarded)::value;
+    constexpr bool kFirst = decltype(to_first)::value;
+    constexpr bool kSecond = decltype(to_second)::value;
+    end = std::min(end, source.height);
+    for (from = std::max<int64_t>(from, 0); from < end; ++from) {
+      const S* const row_begin = source.data + (from * source.width + begin) * source.channels;
+      const A* const of_first = weights + Taps::row_tap(from, row) * K * kLanes<A>;
+      const A* const of_second = weights + Taps::row_tap(from, row + 1) * K * kLanes<A>;
+      unroll<kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
+        const S* at = row_begin + i * source.channels;
+        if constexpr (kGuarded) {
+          const bool is_there = static_cast<uint64_t>(begin + i) < static_cast<uint64_t>(source.width);
+          at = is_there ? at : reinterpret_cast<const S*>(kZeros);
+        }
+        Vector<A> value;
+        load<A>(at, value);
+        unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
+          constexpr int kTap = Taps::tap(i, t);
+          if constexpr (kTap >= 0 && kTap < K) {
+            Vector<A> weight;
+            if constexpr (kFirst) {
+              std::memcpy(&weight, of_first + kTap * kLanes<A>, sizeof(weight));
+              sums[0][t] += weight * value;
+            }
+            if constexpr (kSecond) {
+              std::memcpy(&weight, of_second + kTap * kLanes<A>, sizeof(weight));
+              sums[1][t] += weight * value;
+            }
+          }
+        });
+      });
+    }
+  };
+  const int64_t rows = std::min<int64_t>(kBlockRows, target.height - row);
+  const auto add_all = [&](auto guarded) PUMLC_LAMBDA_INLINE {
+    constexpr std::true_type kYes;
+    constexpr std::false_type kNo;
+    const int64_t end = Taps::last_source_row(row) + 1;
+    const int64_t of_both = rows == kBlockRows ? Taps::first_source_row(row + 1) : end;
+    add(Taps::first_source_row(row), of_both, guarded, kYes, kNo);
+    add(of_both, end, guarded, kYes, kYes);
+    add(end, rows == kBlockRows ? Taps::last_source_row(row + 1) + 1 : end, guarded, kNo, kYes);
+  };
+  // the second version is for speed alone, and not compiled for what nobody waits for
+  constexpr bool kFast = kVectorBytes >= 32 && std::is_same_v<A, float>;
+  if (kFast && begin >= 0 && begin + kWindow <= source.width)
+    add_all(std::bool_constant<!kFast>());
+  else
+    add_all(std::true_type());
+
+  const int64_t columns = std::min<int64_t>(kColumns, target.width - column);
+  const auto each = [&](const auto& f) PUMLC_LAMBDA_INLINE {  // f(row of the block, column of it, sum)
+    unroll<kBlockRows * kColumns>([&](auto i) PUMLC_LAMBDA_INLINE {
+      constexpr int kRow = i / kColumns;
+      constexpr int kColumn = i % kColumns;
+      if (kRow < rows && kColumn < columns) f(kRow, kColumn, sums[kRow][kColumn]);
+    });
+  };
+  if (global) {
+    const auto add_global = global.of(index, tile);
+    each([&](int64_t r, int64_t t, Vector<A>& sum) PUMLC_LAMBDA_INLINE { add_global(row + r, column + t, sum); });
+  }
+  S* const to = target.data + (row * target.width + column) * target.channels;
+  const int64_t row_step = target.width * target.channels;
+  if (target.channels >= kLanes<A>) {
+    each([&](int64_t r, int64_t t, const Vector<A>& sum)
+             PUMLC_LAMBDA_INLINE { store<A>(sum, to + r * row_step + t * target.channels); });
+  } else {
+    each([&](int64_t r, int64_t t, const Vector<A>& sum) PUMLC_LAMBDA_INLINE {
+      const Vector<A> copy = sum;
+      store_some<A>(copy, target.channels, to + r * row_step + t * target.channels);
+    });
+  }
+}
+
+// Rows [row, row + 2) of image `index` of a map, as far as it has them. weights: [tiles, K, K, lanes]. global: what is
+// added to the sums before they are written.
+template <typename Taps, typename S, typename A>
+void make_rows(Image<const S> source, Image<S> target, int64_t index, int64_t row, const A* weights,
+               const GlobalPart<S, A>& global) {
+  const Tiles<A> tiles(target.channels);
+  const S* const sources = source.data;
+  S* const targets = target.data;
+  for (int64_t column = 0; column < target.width; column += kBlockColumns<Taps>) {
+    for (int64_t tile = 0; tile < tiles.count; ++tile) {
+      source.data = sources + tiles.first_channel(tile);
+      target.data = targets + tiles.first_channel(tile);
+      make_block<Taps>(source, target, row, column, weights + tile * Taps::kSize * Taps::kSize * kLanes<A>, index, tile,
+                       global);
+    }
+  }
+}
+
+}  // namespace pumlc::cpu::PUMLC_ISA
