@@ -96,11 +96,13 @@ class GlobalPart {
   std::vector<Heads> heads_;
 };
 
-// Asks for the sources that the two rows after those of a block need and the block itself does not.
+// Asks for the sources that the two rows after those of a block need and the block itself does not; each column by one
+// block of a row, `width` columns long.
 template <typename Taps, typename S>
-PUMLC_INLINE void prefetch_below(const Image<const S>& source, int64_t row, int64_t column) {
+PUMLC_INLINE void prefetch_below(const Image<const S>& source, int64_t row, int64_t column, int64_t width) {
   const int64_t first = std::max<int64_t>(Taps::window_begin(column), 0);
-  const int64_t last = std::min(Taps::window_begin(column + kBlockColumns<Taps>), source.width);
+  const int64_t next = column + kBlockColumns<Taps>;
+  const int64_t last = next < width ? std::min(Taps::window_begin(next), source.width) : source.width;
   const int64_t end = std::min(Taps::last_source_row(row + 2 * kBlockRows - 1) + 1, source.height);
   for (int64_t below = Taps::last_source_row(row + kBlockRows - 1) + 1; below < end; ++below) {
     const S* const columns = source.data + below * source.width * source.channels;
@@ -121,8 +123,9 @@ __attribute__((noinline)) void make_block(const Image<const S>& source, const Im
   constexpr int K = Taps::kSize;
   constexpr int kColumns = kBlockColumns<Taps>;
   constexpr int kWindow = Taps::window(kColumns);
+  static_assert(kBlockRows % Taps::kBlockStep == 0 && kColumns % Taps::kBlockStep == 0);
   alignas(64) static constexpr char kZeros[sizeof(Vector<A>)] = {};
-  prefetch_below<Taps>(source, row, column);
+  prefetch_below<Taps>(source, row, column, target.width);
 
   Vector<A> sums[kBlockRows][kColumns];
   unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[0][t] = sums[1][t] = Vector<A>{}; });

@@ -129,8 +129,10 @@ void depthwise_sum_parts(const DepthwiseArguments<S, A>& a, const A* partial, in
       const A* __restrict__ from = partial + (tile * parts + part) * taps * kLanes<A>;
       for (int64_t k = 0; k < taps * kLanes<A>; ++k) sums[k] += from[k];
     }
-    for (int64_t j = 0; j < tiles.width(); ++j) {
-      const int64_t channel = tiles.first_channel(tile) + j;
+    const int64_t first_channel = tiles.first_channel(tile);
+    // from where the tile before it ends: another thread writes that one's channels
+    for (int64_t j = tile * kLanes<A> - first_channel; j < tiles.width(); ++j) {
+      const int64_t channel = first_channel + j;
       A* const to = a.dweight + channel * taps;
       for (int64_t k = 0; k < taps; ++k) to[k] = static_cast<A>(sums[k * kLanes<A> + j]);
       if (a.dcentre != nullptr) a.dcentre[channel] = to[taps / 2];

@@ -32,8 +32,8 @@ struct OutputTaps {
   static constexpr int tap(int i, int t) { return i - t * kStride; }
   static PUMLC_HOST_DEVICE int first_row_tap(int64_t) { return 0; }
   static PUMLC_HOST_DEVICE int64_t source_row(int64_t row, int tap) { return row * kStride + tap - K / 2; }
-  // The same the other way round: the first and the last source row of a row, which may lie outside of the map, and the
-  // tap by which one between them contributes.
+  // The same the other way round: the tap by which a source row contributes to a row, and the first and the last source
+  // row of a row, which may lie outside of the map.
   static PUMLC_HOST_DEVICE int64_t row_tap(int64_t source, int64_t row) { return source - source_row(row, 0); }
   static PUMLC_HOST_DEVICE int64_t first_source_row(int64_t row) { return source_row(row, 0); }
   static PUMLC_HOST_DEVICE int64_t last_source_row(int64_t row) { return source_row(row, K - 1); }
@@ -51,6 +51,7 @@ struct InputGradientTaps {
   static constexpr int tap(int i, int t) { return t + K / 2 - kStride * (i - kReach); }
   static PUMLC_HOST_DEVICE int first_row_tap(int64_t row) { return static_cast<int>((row + K / 2) % kStride); }
   static PUMLC_HOST_DEVICE int64_t source_row(int64_t row, int tap) { return (row + K / 2 - tap) / kStride; }
+  // Likewise the other way round; of the first source row, where it is negative, no more than that is said.
   static PUMLC_HOST_DEVICE int64_t row_tap(int64_t source, int64_t row) { return row + K / 2 - kStride * source; }
   static PUMLC_HOST_DEVICE int64_t first_source_row(int64_t row) { return (row - K / 2 + kStride - 1) / kStride; }
   static PUMLC_HOST_DEVICE int64_t last_source_row(int64_t row) { return (row + K / 2) / kStride; }

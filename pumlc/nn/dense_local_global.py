@@ -65,7 +65,7 @@ class DenseLocalGlobal(torch.autograd.Function):
                 "LocalGlobalConv2d has no second derivative while its BatchNorm is on running statistics."
             )
         x, weight, scale, means, statistics, u, context, *others = ctx.saved_tensors
-        scores, branch = Scores(*others[:4]), BranchParameters(*others[4:])
+        scores, branch = Scores(*others[: len(Scores._fields)]), BranchParameters(*others[len(Scores._fields) :])
         _, for_x, for_weight, for_scale, _, *for_branch = ctx.needs_input_grad
         wanted = BranchParameters(*for_branch)
         with _without_autocast(x):
@@ -73,8 +73,8 @@ class DenseLocalGlobal(torch.autograd.Function):
             of_context, of_gate, of_scale, of_shift = _gated_add_backward(
                 gradient, context, scores.gate, scale, ctx.geometry.stride
             )
-            # These two take the most memory: a copy of the weight, gone when the second begins, and copies of the
-            # weight's gradient. All else is made later.
+            # Input gradient first: its folded copy of the weight is gone before the gradient of the weight, which takes
+            # the most memory. All else is made later.
             of_x = None
             if for_x:
                 of_x = input_gradient(gradient, x, weight, _tap(branch, scale, x.dtype), ctx.geometry)
@@ -86,20 +86,21 @@ class DenseLocalGlobal(torch.autograd.Function):
                 of_tap = of_tap.to(scale.dtype)
                 of_projection = scale[:, None] * of_tap
                 of_scale = of_scale + branch.projection_bias * of_shift + (branch.projection.flatten(1) * of_tap).sum(1)
-            of_pooled, found = context_backward(of_context, means, u, branch, of_projection)
-            of_aggregate = _pool_backward(of_x, of_pooled.to(x.dtype), x, scores.aggregate, means, statistics)
-            of_reduced, of_scores = scores_backward(of_aggregate, of_gate, scores, branch)
-            if for_x:
-                add_reduction_input_gradient(of_x, of_reduced, branch)
-            found |= of_scores
-            if wanted.reduction:
-                found["reduction"] = weight_gradient(of_reduced, x, branch.reduction.to(x.dtype), POINT)
-            found |= {
-                "reduction_bias": of_reduced.sum((0, 2, 3)),
-                "projection": None if of_projection is None else of_projection.view(branch.projection.shape),
-                "projection_bias": scale * of_shift,
-            }
-        return None, of_x, of_weight, of_scale, of_shift, *(found.get(name) for name in BranchParameters._fields)
+            found = dict.fromkeys(BranchParameters._fields)
+            found["projection_bias"] = scale * of_shift
+            if for_x or any(wanted):
+                of_pooled, of_values = context_backward(of_context, means, u, branch, of_projection)
+                of_aggregate = _pool_backward(of_x, of_pooled.to(x.dtype), x, scores.aggregate, means, statistics)
+                of_reduced, of_scores = scores_backward(of_aggregate, of_gate, scores, branch)
+                found |= of_values | of_scores
+                found["reduction_bias"] = of_reduced.sum((0, 2, 3))
+                if for_x:
+                    add_reduction_input_gradient(of_x, of_reduced, branch)
+                if wanted.reduction:
+                    found["reduction"] = weight_gradient(of_reduced, x, branch.reduction.to(x.dtype), POINT)
+            if of_projection is not None:
+                found["projection"] = of_projection.view(branch.projection.shape)
+        return None, of_x, of_weight, of_scale, of_shift, *(found[name] for name in BranchParameters._fields)
 
 
 def sampled(gate: Tensor, stride: tuple[int, int]) -> tuple[Tensor, int]:
