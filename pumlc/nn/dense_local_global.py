@@ -54,8 +54,9 @@ class DenseLocalGlobal(torch.autograd.Function):
             shift = scale * branch.projection_bias + shift
             y = torch.ops.pumlc.gated_broadcast_add(y, context, gate, scale, shift, stride)
         ctx.geometry = geometry
-        # not the product of projection and scale: it is as large as some maps
-        ctx.save_for_backward(x, weight, scale, means, statistics, u, context, *scores, *branch)
+        # not the product of projection and scale, which is as large as some maps, and no biases that do not enter
+        read = branch._replace(reduction_bias=None, aggregate_bias=None, broadcast_bias=None, value_bias=None)
+        ctx.save_for_backward(x, weight, scale, means, statistics, u, context, *scores, *read)
         return y
 
     @staticmethod

@@ -48,16 +48,14 @@ class BranchParameters(NamedTuple):
         """A view [K, O, C / K]"""
         return by_head(self.projection.flatten(1), self.heads)
 
-    def score_weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """By which L gives both scores [2 K, R], by which its mean gives those of the gates [K, R]; biases [2 K].
+    def score_weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """By which L gives both scores [2 K, R], and by which its mean gives those of the gates [K, R].
 
-        What the mean of L adds to the scores of A is constant over the positions, and so is b_a: the softmax does not
-        see them.
+        What the mean of L adds to the scores of A is constant over the positions: the softmax does not see it.
         """
         width = self.reduction.shape[0]
         weight = torch.cat([self.aggregate[:, :width], self.broadcast[:, :width]]).flatten(1)
-        bias = torch.cat([self.aggregate_bias, self.broadcast_bias])
-        return weight.to(dtype), self.broadcast[:, width:].flatten(1).to(dtype), bias.to(dtype)
+        return weight.to(dtype), self.broadcast[:, width:].flatten(1).to(dtype)
 
 
 class Scores(NamedTuple):
@@ -82,7 +80,9 @@ def scores_of(x: Tensor, branch: BranchParameters) -> Scores:
     """x [B, C, H, W], any floating-point dtype."""
     local = conv2d(x, branch.reduction.to(x.dtype), branch.reduction_bias.to(x.dtype)).relu_()
     mean = local.mean((2, 3))
-    weight, weight_of_mean, bias = branch.score_weights(x.dtype)
+    weight, weight_of_mean = branch.score_weights(x.dtype)
+    # the softmax does not see b_a either: it is added so that its gradient is what autograd makes it, 0 up to rounding
+    bias = torch.cat([branch.aggregate_bias, branch.broadcast_bias]).to(x.dtype)
     # a product of matrices: the weight gradient of so small a 1 x 1 convolution is oneDNN's slowest
     both = linear(local.permute(0, 2, 3, 1), weight, bias)  # [B, H, W, 2 K]
     both[..., branch.heads :] += linear(mean, weight_of_mean)[:, None, None]
@@ -94,7 +94,7 @@ def scores_backward(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Gradients of both scores, [B, K, H, W] each -> of W_r x + b_r [B, R, H, W], and of W_a, b_a, W_b and b_b."""
     images, width, height, columns = scores.local.shape
-    weight, weight_of_mean, _ = branch.score_weights(scores.local.dtype)
+    weight, weight_of_mean = branch.score_weights(scores.local.dtype)
     by_aggregate, by_gate = _positions(aggregate_gradient), _positions(gate_gradient)  # [B H W, K]
     by_image = gate_gradient.sum((2, 3))  # [B, K]
     for_aggregate, for_gate = weight.split(branch.heads)

@@ -143,6 +143,16 @@ def test_a_batch_of_none():
     assert not any(gradient.any() for gradient in gradients.values())
 
 
+@pytest.mark.parametrize("bias", ["reduction", "agg_attn", "broad_attn", "v"])
+def test_biases_may_change_before_backward(bias):
+    _, ours, x = make("dense", False)
+    y = ours.eval()(x.requires_grad_()).sum()
+    (expected,) = torch.autograd.grad(y, x, retain_graph=True)
+    with torch.no_grad():
+        ours.global_branch.get_submodule(bias).bias.add_(1.0)
+    assert torch.equal(torch.autograd.grad(y, x)[0], expected)
+
+
 def test_second_derivative_is_a_clear_error():
     _, ours, x = make("dense", False)
     with pytest.raises(RuntimeError, match="has no second derivative"):
