@@ -96,135 +96,126 @@ class GlobalPart {
   std::vector<Heads> heads_;
 };
 
-// Asks for the sources that the two rows after those of a block need and the block itself does not; each column by one
-// block of a row, `width` columns long.
-template <typename Taps, typename S>
-PUMLC_INLINE void prefetch_below(const Image<const S>& source, int64_t row, int64_t column, int64_t width) {
-  const int64_t first = std::max<int64_t>(Taps::window_begin(column), 0);
-  const int64_t next = column + kBlockColumns<Taps>;
-  const int64_t last = next < width ? std::min(Taps::window_begin(next), source.width) : source.width;
-  const int64_t end = std::min(Taps::last_source_row(row + 2 * kBlockRows - 1) + 1, source.height);
-  for (int64_t below = Taps::last_source_row(row + kBlockRows - 1) + 1; below < end; ++below) {
-    const S* const columns = source.data + below * source.width * source.channels;
-    for (int64_t i = first; i < last; ++i)
-      __builtin_prefetch(columns + i * source.channels, 0, 2);  // into the L2 cache
-  }
-}
-
-// A block: two rows from `row` on and kBlockColumns columns from `column` on, as far as the map has them, of a tile of
-// image `index`. source and target: from the first channel of the tile on; of a source a vector is read, however few
-// channels there are. weights: [K, K, lanes] of the tile.
+// A block of every tile, one after the other: two rows from `row` on and kBlockColumns columns from `column` on, as far
+// as image `index` of a map has them. Of a source a vector is read, however few channels there are. weights:
+// [tiles, K, K, lanes]. global: what is added to the sums before they are written.
 //
-// The sums are variables of this one function: as members of a class, which has an address, they go through memory.
+// What all tiles share is made once, outside of their loop: it takes as long as the multiply-adds of a 3 x 3. The sums
+// are variables of this one function: as members of a class, which has an address, they go through memory.
 template <typename Taps, typename S, typename A>
-__attribute__((noinline)) void make_block(const Image<const S>& source, const Image<S>& target, int64_t row,
-                                          int64_t column, const A* weights, int64_t index, int64_t tile,
-                                          const GlobalPart<S, A>& global) {
+__attribute__((noinline)) void make_blocks(const Image<const S> source, const Image<S> target, int64_t index,
+                                           int64_t row, int64_t column, const A* weights,
+                                           const GlobalPart<S, A>& global) {
   constexpr int K = Taps::kSize;
   constexpr int kColumns = kBlockColumns<Taps>;
   constexpr int kWindow = Taps::window(kColumns);
   static_assert(kBlockRows % Taps::kBlockStep == 0 && kColumns % Taps::kBlockStep == 0);
   alignas(64) static constexpr char kZeros[sizeof(Vector<A>)] = {};
-  prefetch_below<Taps>(source, row, column, target.width);
+  const Tiles<A> tiles(target.channels);
+  const int64_t rows = std::min<int64_t>(kBlockRows, target.height - row);
+  const int64_t columns = std::min<int64_t>(kColumns, target.width - column);
+  const int64_t pitch = source.width * source.channels;
+  const int64_t target_pitch = target.width * target.channels;
 
-  Vector<A> sums[kBlockRows][kColumns];
-  unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[0][t] = sums[1][t] = Vector<A>{}; });
+  // source columns of a window, and source rows of the first row alone, of both, and of the second alone
   const int64_t begin = Taps::window_begin(column);
+  const int64_t first_row = std::max<int64_t>(Taps::first_source_row(row), 0);
+  const int64_t end = std::min(Taps::last_source_row(row) + 1, source.height);
+  const int64_t both = rows == kBlockRows ? std::max<int64_t>(Taps::first_source_row(row + 1), 0) : end;
+  const int64_t last_row = rows == kBlockRows ? std::min(Taps::last_source_row(row + 1) + 1, source.height) : end;
 
-  // Adds what source rows [from, end) give to the first row of the block, to the second, or to both. guarded: some of
-  // the source columns are outside of the map.
-  const auto add = [&](int64_t from, int64_t end, auto guarded, auto to_first, auto to_second) PUMLC_LAMBDA_INLINE {
-    constexpr bool kGuarded = decltype(guarded)::value;
-    constexpr bool kFirst = decltype(to_first)::value;
-    constexpr bool kSecond = decltype(to_second)::value;
-    end = std::min(end, source.height);
-    for (from = std::max<int64_t>(from, 0); from < end; ++from) {
-      const S* const row_begin = source.data + (from * source.width + begin) * source.channels;
-      const A* const of_first = weights + Taps::row_tap(from, row) * K * kLanes<A>;
-      const A* const of_second = weights + Taps::row_tap(from, row + 1) * K * kLanes<A>;
-      unroll<kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
-        const S* at = row_begin + i * source.channels;
-        if constexpr (kGuarded) {
-          const bool is_there = static_cast<uint64_t>(begin + i) < static_cast<uint64_t>(source.width);
-          at = is_there ? at : reinterpret_cast<const S*>(kZeros);
-        }
-        Vector<A> value;
-        load<A>(at, value);
-        unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
-          constexpr int kTap = Taps::tap(i, t);
-          if constexpr (kTap >= 0 && kTap < K) {
-            Vector<A> weight;
-            if constexpr (kFirst) {
-              std::memcpy(&weight, of_first + kTap * kLanes<A>, sizeof(weight));
-              sums[0][t] += weight * value;
-            }
-            if constexpr (kSecond) {
-              std::memcpy(&weight, of_second + kTap * kLanes<A>, sizeof(weight));
-              sums[1][t] += weight * value;
-            }
+  // Sources that the two rows below need and these do not are asked for now, each column by one block of a row.
+  const int64_t below = Taps::last_source_row(row + kBlockRows - 1) + 1;
+  const int64_t end_below = std::min(Taps::last_source_row(row + 2 * kBlockRows - 1) + 1, source.height);
+  const int64_t next = column + kColumns;
+  const int64_t first_near = std::max<int64_t>(begin, 0);
+  const int64_t last_near = next < target.width ? std::min(Taps::window_begin(next), source.width) : source.width;
+
+  const auto make = [&](int64_t tile, auto guarded) PUMLC_LAMBDA_INLINE {
+    constexpr bool kGuarded = decltype(guarded)::value;  // some of the source columns are outside of the map
+    const int64_t channel = tiles.first_channel(tile);
+    const S* const from = source.data + channel;
+    const A* const of_tile = weights + tile * K * K * kLanes<A>;
+    for (int64_t r = below; r < end_below; ++r)
+      for (int64_t i = first_near; i < last_near; ++i)
+        __builtin_prefetch(from + r * pitch + i * source.channels, 0, 2);  // into the L2 cache
+
+    Vector<A> sums[kBlockRows][kColumns];
+    unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[0][t] = sums[1][t] = Vector<A>{}; });
+    // Adds what source rows [r, until) give to the first row of the block, to the second, or to both.
+    const auto add = [&](int64_t r, int64_t until, auto to_first, auto to_second) PUMLC_LAMBDA_INLINE {
+      constexpr bool kFirst = decltype(to_first)::value;
+      constexpr bool kSecond = decltype(to_second)::value;
+      for (; r < until; ++r) {
+        const S* const window = from + r * pitch + begin * source.channels;
+        const A* const of_first = of_tile + Taps::row_tap(r, row) * K * kLanes<A>;
+        const A* const of_second = of_tile + Taps::row_tap(r, row + 1) * K * kLanes<A>;
+        unroll<kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
+          const S* at = window + i * source.channels;
+          if constexpr (kGuarded) {
+            const bool is_there = static_cast<uint64_t>(begin + i) < static_cast<uint64_t>(source.width);
+            at = is_there ? at : reinterpret_cast<const S*>(kZeros);
           }
+          Vector<A> value;
+          load<A>(at, value);
+          unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
+            constexpr int kTap = Taps::tap(i, t);
+            if constexpr (kTap >= 0 && kTap < K) {
+              Vector<A> weight;
+              if constexpr (kFirst) {
+                std::memcpy(&weight, of_first + kTap * kLanes<A>, sizeof(weight));
+                sums[0][t] += weight * value;
+              }
+              if constexpr (kSecond) {
+                std::memcpy(&weight, of_second + kTap * kLanes<A>, sizeof(weight));
+                sums[1][t] += weight * value;
+              }
+            }
+          });
         });
+      }
+    };
+    add(first_row, std::min(both, end), std::true_type(), std::false_type());
+    add(both, end, std::true_type(), std::true_type());
+    add(std::max<int64_t>(end, 0), last_row, std::false_type(), std::true_type());
+
+    const auto each = [&](const auto& f) PUMLC_LAMBDA_INLINE {  // f(row of the block, column of it, sum)
+      unroll<kBlockRows * kColumns>([&](auto i) PUMLC_LAMBDA_INLINE {
+        constexpr int kRow = i / kColumns;
+        constexpr int kColumn = i % kColumns;
+        if (kRow < rows && kColumn < columns) f(kRow, kColumn, sums[kRow][kColumn]);
+      });
+    };
+    if (global) {
+      const auto add_global = global.of(index, tile);
+      each([&](int64_t r, int64_t t, Vector<A>& sum) PUMLC_LAMBDA_INLINE { add_global(row + r, column + t, sum); });
+    }
+    S* const to = target.data + row * target_pitch + column * target.channels + channel;
+    if (target.channels >= kLanes<A>) {
+      each([&](int64_t r, int64_t t, const Vector<A>& sum)
+               PUMLC_LAMBDA_INLINE { store<A>(sum, to + r * target_pitch + t * target.channels); });
+    } else {
+      each([&](int64_t r, int64_t t, const Vector<A>& sum) PUMLC_LAMBDA_INLINE {
+        const Vector<A> copy = sum;
+        store_some<A>(copy, target.channels, to + r * target_pitch + t * target.channels);
       });
     }
   };
-  const int64_t rows = std::min<int64_t>(kBlockRows, target.height - row);
-  const auto add_all = [&](auto guarded) PUMLC_LAMBDA_INLINE {
-    constexpr std::true_type kYes;
-    constexpr std::false_type kNo;
-    const int64_t end = Taps::last_source_row(row) + 1;
-    const int64_t of_both = rows == kBlockRows ? Taps::first_source_row(row + 1) : end;
-    add(Taps::first_source_row(row), of_both, guarded, kYes, kNo);
-    add(of_both, end, guarded, kYes, kYes);
-    add(end, rows == kBlockRows ? Taps::last_source_row(row + 1) + 1 : end, guarded, kNo, kYes);
-  };
   // the second version is for speed alone, and not compiled for what nobody waits for
   constexpr bool kFast = kVectorBytes >= 32 && std::is_same_v<A, float>;
-  if (kFast && begin >= 0 && begin + kWindow <= source.width)
-    add_all(std::bool_constant<!kFast>());
-  else
-    add_all(std::true_type());
-
-  const int64_t columns = std::min<int64_t>(kColumns, target.width - column);
-  const auto each = [&](const auto& f) PUMLC_LAMBDA_INLINE {  // f(row of the block, column of it, sum)
-    unroll<kBlockRows * kColumns>([&](auto i) PUMLC_LAMBDA_INLINE {
-      constexpr int kRow = i / kColumns;
-      constexpr int kColumn = i % kColumns;
-      if (kRow < rows && kColumn < columns) f(kRow, kColumn, sums[kRow][kColumn]);
-    });
-  };
-  if (global) {
-    const auto add_global = global.of(index, tile);
-    each([&](int64_t r, int64_t t, Vector<A>& sum) PUMLC_LAMBDA_INLINE { add_global(row + r, column + t, sum); });
-  }
-  S* const to = target.data + (row * target.width + column) * target.channels;
-  const int64_t row_step = target.width * target.channels;
-  if (target.channels >= kLanes<A>) {
-    each([&](int64_t r, int64_t t, const Vector<A>& sum)
-             PUMLC_LAMBDA_INLINE { store<A>(sum, to + r * row_step + t * target.channels); });
+  if (kFast && begin >= 0 && begin + kWindow <= source.width) {
+    for (int64_t tile = 0; tile < tiles.count; ++tile) make(tile, std::bool_constant<!kFast>());
   } else {
-    each([&](int64_t r, int64_t t, const Vector<A>& sum) PUMLC_LAMBDA_INLINE {
-      const Vector<A> copy = sum;
-      store_some<A>(copy, target.channels, to + r * row_step + t * target.channels);
-    });
+    for (int64_t tile = 0; tile < tiles.count; ++tile) make(tile, std::true_type());
   }
 }
 
-// Rows [row, row + 2) of image `index` of a map, as far as it has them. weights: [tiles, K, K, lanes]. global: what is
-// added to the sums before they are written.
+// Rows [row, row + 2) of image `index` of a map, as far as it has them.
 template <typename Taps, typename S, typename A>
-void make_rows(Image<const S> source, Image<S> target, int64_t index, int64_t row, const A* weights,
+void make_rows(const Image<const S>& source, const Image<S>& target, int64_t index, int64_t row, const A* weights,
                const GlobalPart<S, A>& global) {
-  const Tiles<A> tiles(target.channels);
-  const S* const sources = source.data;
-  S* const targets = target.data;
-  for (int64_t column = 0; column < target.width; column += kBlockColumns<Taps>) {
-    for (int64_t tile = 0; tile < tiles.count; ++tile) {
-      source.data = sources + tiles.first_channel(tile);
-      target.data = targets + tiles.first_channel(tile);
-      make_block<Taps>(source, target, row, column, weights + tile * Taps::kSize * Taps::kSize * kLanes<A>, index, tile,
-                       global);
-    }
-  }
+  for (int64_t column = 0; column < target.width; column += kBlockColumns<Taps>)
+    make_blocks<Taps>(source, target, index, row, column, weights, global);
 }
 
 }  // namespace pumlc::cpu::PUMLC_ISA
