@@ -34,7 +34,7 @@ struct Backend {
   }
 
   template <typename S, typename A>
-  void forward(DepthwiseArguments<S, A> a) const {
+  void forward(const DepthwiseArguments<S, A>& a) const {
     const auto& kernel = kernels().of<S>().depthwise;
     // no gates without a global part; what is behind them is read, and not used
     const Scratch<A> gates(a.batch * a.out_height * a.out_width * a.heads + kernel.tile_width);
@@ -43,19 +43,21 @@ struct Backend {
             [&](int64_t first, int64_t last) { kernel.open_gates(a, gates.get(), first, last); });
     }
     const Scratch<A> weights = laid_out_weights(a, false);
-    const Scratch<S> roomy = with_room_behind(a, a.x, a.batch * a.height * a.width);
+    DepthwiseArguments<S, A> roomy = a;
+    const Scratch<S> copy = with_room_behind(a, roomy.x, a.batch * a.height * a.width);
     share(a.batch * depthwise_row_pairs(a.out_height), pair_work(a, a.out_width),
-          [&](int64_t first, int64_t last) { kernel.forward(a, weights.get(), gates.get(), first, last); });
+          [&](int64_t first, int64_t last) { kernel.forward(roomy, weights.get(), gates.get(), first, last); });
   }
 
   template <typename S, typename A>
-  void backward(DepthwiseArguments<S, A> a) const {
+  void backward(const DepthwiseArguments<S, A>& a) const {
     const auto& kernel = kernels().of<S>().depthwise;
-    const Scratch<S> roomy = with_room_behind(a, a.dy, a.batch * a.out_height * a.out_width);
     if (a.dx != nullptr) {
       const Scratch<A> weights = laid_out_weights(a, a.stride == 1);
+      DepthwiseArguments<S, A> roomy = a;
+      const Scratch<S> copy = with_room_behind(a, roomy.dy, a.batch * a.out_height * a.out_width);
       share(a.batch * depthwise_row_pairs(a.height), pair_work(a, a.width),
-            [&](int64_t first, int64_t last) { kernel.input_gradient(a, weights.get(), first, last); });
+            [&](int64_t first, int64_t last) { kernel.input_gradient(roomy, weights.get(), first, last); });
     }
     if (a.dweight != nullptr) {
       const int64_t parts = a.batch * depthwise_bands(a.height);

@@ -10,7 +10,10 @@
 
 namespace pumlc::cpu {
 
-constexpr int64_t depthwise_row_pairs(int64_t rows) { return (rows + 1) / 2; }
+// Rows of y or of dx that are made together, a multiple of the largest stride.
+constexpr int64_t kDepthwiseBlockRows = 2;
+
+constexpr int64_t depthwise_row_pairs(int64_t rows) { return (rows + kDepthwiseBlockRows - 1) / kDepthwiseBlockRows; }
 
 // Rows of a band, a multiple of the largest stride; the float sums of a band go on in double.
 constexpr int64_t kDepthwiseBand = 28;

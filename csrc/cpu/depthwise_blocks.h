@@ -16,10 +16,11 @@
 #include "../depthwise.h"
 #include "../math/depthwise.h"
 #include "channels.h"
+#include "depthwise.h"
 
 namespace pumlc::cpu::PUMLC_ISA {
 
-constexpr int kBlockRows = 2;
+constexpr int kBlockRows = kDepthwiseBlockRows;
 
 // Of 32 registers, 14 sums leave room for the 14 weights of two kernel rows; where there are 16, weights come from
 // memory. 7 divides the widths of 448 and 224 pixels at every depth.
@@ -110,7 +111,7 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
   constexpr int kColumns = kBlockColumns<Taps>;
   constexpr int kWindow = Taps::window(kColumns);
   static_assert(kBlockRows % Taps::kBlockStep == 0 && kColumns % Taps::kBlockStep == 0);
-  alignas(64) static constexpr char kZeros[sizeof(Vector<A>)] = {};
+  alignas(64) static constexpr S kZeros[kLanes<A>] = {};
   const Tiles<A> tiles(target.channels);
   const int64_t rows = std::min<int64_t>(kBlockRows, target.height - row);
   const int64_t columns = std::min<int64_t>(kColumns, target.width - column);
@@ -154,7 +155,7 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
           const S* at = window + i * source.channels;
           if constexpr (kGuarded) {
             const bool is_there = static_cast<uint64_t>(begin + i) < static_cast<uint64_t>(source.width);
-            at = is_there ? at : reinterpret_cast<const S*>(kZeros);
+            at = is_there ? at : kZeros;
           }
           Vector<A> value;
           load<A>(at, value);
@@ -210,7 +211,7 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
   }
 }
 
-// Rows [row, row + 2) of image `index` of a map, as far as it has them.
+// Rows [row, row + kBlockRows) of image `index` of a map, as far as it has them. row: a multiple of kBlockRows.
 template <typename Taps, typename S, typename A>
 void make_rows(const Image<const S>& source, const Image<S>& target, int64_t index, int64_t row, const A* weights,
                const GlobalPart<S, A>& global) {

@@ -56,8 +56,8 @@ void depthwise_forward(const DepthwiseArguments<S, A>& a, const A* weights, cons
     for (int64_t index = first; index < last; ++index) {
       const int64_t image = index / pairs;
       make_rows<Taps>(image_of(a.x, image, a.height, a.width, a.channels),
-                      image_of(a.y, image, a.out_height, a.out_width, a.channels), image, index % pairs * 2, weights,
-                      global);
+                      image_of(a.y, image, a.out_height, a.out_width, a.channels), image,
+                      index % pairs * kDepthwiseBlockRows, weights, global);
     }
   });
 }
@@ -72,7 +72,8 @@ void depthwise_input_gradient(const DepthwiseArguments<S, A>& a, const A* weight
     for (int64_t index = first; index < last; ++index) {
       const int64_t image = index / pairs;
       make_rows<Taps>(image_of(a.dy, image, a.out_height, a.out_width, a.channels),
-                      image_of(a.dx, image, a.height, a.width, a.channels), image, index % pairs * 2, weights, none);
+                      image_of(a.dx, image, a.height, a.width, a.channels), image, index % pairs * kDepthwiseBlockRows,
+                      weights, none);
     }
   });
 }

@@ -49,7 +49,7 @@ class DenseLocalGlobal(torch.autograd.Function):
             pooled, means, statistics = torch.ops.pumlc.attention_pool(x, scores.aggregate, False)
             means = pooled if pooled.dtype == means.dtype else means  # pooled before it was rounded
             u, context = context_of(means, branch)
-            y = folded_conv2d(x, weight, _tap(branch, scale, x.dtype), geometry)
+            y = folded_conv2d(x, weight, branch.tap(scale, x.dtype), geometry)
             gate, stride = sampled(scores.gate, geometry.stride)
             shift = scale * branch.projection_bias + shift
             y = torch.ops.pumlc.gated_broadcast_add(y, context, gate, scale, shift, stride)
@@ -78,14 +78,15 @@ class DenseLocalGlobal(torch.autograd.Function):
             # the most memory. All else is made later.
             of_x = None
             if for_x:
-                of_x = input_gradient(gradient, x, weight, _tap(branch, scale, x.dtype), ctx.geometry)
+                of_x = input_gradient(gradient, x, weight, branch.tap(scale, x.dtype), ctx.geometry)
                 of_x = of_x.contiguous(memory_format=torch.channels_last)
             of_weight = weight_gradient(gradient, x, weight, ctx.geometry) if for_weight else None
             of_projection = None
             if wanted.projection or for_scale:
                 of_tap = centre_tap(of_weight) if for_weight else tap_gradient(gradient, x, weight, ctx.geometry)
                 of_tap = of_tap.to(scale.dtype)
-                of_projection = scale[:, None] * of_tap
+                if wanted.projection:
+                    of_projection = scale[:, None] * of_tap
                 of_scale = of_scale + branch.projection_bias * of_shift + (branch.projection.flatten(1) * of_tap).sum(1)
             found = dict.fromkeys(BranchParameters._fields)
             found["projection_bias"] = scale * of_shift
@@ -131,11 +132,6 @@ def _pool_backward(
     if x_gradient is None:
         return torch.ops.pumlc.attention_pool_backward(gradient, x, scores, means, statistics, False)[1]
     return torch.ops.pumlc.attention_pool_backward_(x_gradient, gradient, x, scores, means, statistics, False)
-
-
-def _tap(branch: BranchParameters, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """s W_p [O, C]"""
-    return (scale[:, None] * branch.projection.flatten(1)).to(dtype)
 
 
 def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager:

@@ -48,6 +48,10 @@ class BranchParameters(NamedTuple):
         """A view [K, O, C / K]"""
         return by_head(self.projection.flatten(1), self.heads)
 
+    def tap(self, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """s W_p [O, C], scale [O]: what goes into the centre tap of the convolution."""
+        return (scale[:, None] * self.projection.flatten(1)).to(dtype)
+
     def score_weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """By which L gives both scores [2 K, R], and by which its mean gives those of the gates [K, R].
 

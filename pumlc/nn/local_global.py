@@ -148,11 +148,10 @@ class LocalGlobalConv2d(nn.Module):
 
     def _projection(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """scale * W_p (x + V) + shift as a map, [B, O, h, w]. For dense projections."""
-        branch, stride = self.global_branch, self.conv.stride
-        scores = scores_of(x, branch.tensors())
-        _, context = context_of(ops.attention_pool(x, scores.aggregate), branch.tensors())
-        weight = (scale[:, None] * branch.proj.weight.flatten(1)).to(x.dtype)
-        projected = conv2d(x, weight[:, :, None, None], stride=stride)
+        tensors, stride = self.global_branch.tensors(), self.conv.stride
+        scores = scores_of(x, tensors)
+        _, context = context_of(ops.attention_pool(x, scores.aggregate), tensors)
+        projected = conv2d(x, tensors.tap(scale, x.dtype)[:, :, None, None], stride=stride)
         gate, step = sampled(scores.gate, stride)
         return ops.gated_broadcast_add(projected, context, gate, scale, shift, stride=step)
 
