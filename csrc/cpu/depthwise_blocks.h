@@ -131,6 +131,8 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
   const int64_t next = column + kColumns;
   const int64_t first_near = std::max<int64_t>(begin, 0);
   const int64_t last_near = next < target.width ? std::min(Taps::window_begin(next), source.width) : source.width;
+  // So are the targets of the two rows below, since a processor reads a line before it writes into it.
+  const int64_t end_of_targets = std::min<int64_t>(2 * kBlockRows, target.height - row);
 
   const auto make = [&](int64_t tile, auto guarded) PUMLC_LAMBDA_INLINE {
     constexpr bool kGuarded = decltype(guarded)::value;  // some of the source columns are outside of the map
@@ -140,6 +142,9 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
     for (int64_t r = below; r < end_below; ++r)
       for (int64_t i = first_near; i < last_near; ++i)
         __builtin_prefetch(from + r * pitch + i * source.channels, 0, 2);  // into the L2 cache
+    S* const to = target.data + row * target_pitch + column * target.channels + channel;
+    for (int64_t r = kBlockRows; r < end_of_targets; ++r)
+      for (int64_t t = 0; t < columns; ++t) __builtin_prefetch(to + r * target_pitch + t * target.channels, 0, 2);
 
     Vector<A> sums[kBlockRows][kColumns];
     unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE { sums[0][t] = sums[1][t] = Vector<A>{}; });
@@ -191,7 +196,6 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
       const auto add_global = global.of(index, tile);
       each([&](int64_t r, int64_t t, Vector<A>& sum) PUMLC_LAMBDA_INLINE { add_global(row + r, column + t, sum); });
     }
-    S* const to = target.data + row * target_pitch + column * target.channels + channel;
     if (target.channels >= kLanes<A>) {
       each([&](int64_t r, int64_t t, const Vector<A>& sum)
                PUMLC_LAMBDA_INLINE { store<A>(sum, to + r * target_pitch + t * target.channels); });
