@@ -52,23 +52,22 @@ struct Backend {
   template <typename S, typename A>
   void backward(const DepthwiseArguments<S, A>& a) const {
     const auto& kernel = kernels().of<S>().depthwise;
+    DepthwiseArguments<S, A> roomy = a;
+    const Scratch<S> dy = with_room_behind(a, roomy.dy, a.batch * a.out_height * a.out_width);
     if (a.dx != nullptr) {
       const Scratch<A> weights = laid_out_weights(a, a.stride == 1);
-      DepthwiseArguments<S, A> roomy = a;
-      const Scratch<S> copy = with_room_behind(a, roomy.dy, a.batch * a.out_height * a.out_width);
       share(a.batch * depthwise_row_pairs(a.height), pair_work(a, a.width),
             [&](int64_t first, int64_t last) { kernel.input_gradient(roomy, weights.get(), first, last); });
     }
     if (a.dweight != nullptr) {
-      const int64_t parts = a.batch * depthwise_bands(a.height);
+      const Scratch<S> x = with_room_behind(a, roomy.x, a.batch * a.height * a.width);
+      const int64_t parts = a.batch * depthwise_bands(a.out_height);
       const int64_t taps = int64_t{a.kernel_size} * a.kernel_size;
       const int64_t numbers = parts * taps * kernel.tile_width;  // of a tile's parts
       const Scratch<A> partial(tiles(a) * numbers);
-      const int64_t rows = std::min(kDepthwiseBand, a.height);
-      share(tiles(a) * parts, rows * a.width * taps * kernel.tile_width, [&](int64_t first, int64_t last) {
-        const Scratch<A> scratch(depthwise_scratch(a.kernel_size, a.width) * kernel.tile_width);
-        kernel.weight_parts(a, partial.get(), scratch.get(), first, last);
-      });
+      const int64_t rows = std::min(kDepthwiseBand, a.out_height);
+      share(parts * depthwise_tile_groups(tiles(a)), pair_work(a, a.out_width) / 2 * rows,
+            [&](int64_t first, int64_t last) { kernel.weight_parts(roomy, partial.get(), first, last); });
       share(tiles(a), numbers, [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
     }
     if (a.dshift != nullptr) global_backward(a);

@@ -1,7 +1,7 @@
 // CPU kernels of the depthwise convolution: what an instruction-set variant offers.
 //
-// The unit of work is a task, independent of the others: two rows of an image of y or of dx, or a tile of neighbouring
-// channels and a band of rows of an image for dweight. Results do not depend on who does which.
+// The unit of work is a task, independent of the others: two rows of an image of y or of dx, or a band of rows of an
+// image and some neighbouring tiles of channels for dweight. Results do not depend on who does which.
 #pragma once
 
 #include <algorithm>
@@ -15,17 +15,16 @@ constexpr int64_t kDepthwiseBlockRows = 2;
 
 constexpr int64_t depthwise_row_pairs(int64_t rows) { return (rows + kDepthwiseBlockRows - 1) / kDepthwiseBlockRows; }
 
-// Rows of a band, a multiple of the largest stride; the float sums of a band go on in double.
+// Rows of a band, a multiple of kDepthwiseBlockRows; the float sums of a band go on in double.
 constexpr int64_t kDepthwiseBand = 28;
 
 constexpr int64_t depthwise_bands(int64_t rows) { return (rows + kDepthwiseBand - 1) / kDepthwiseBand; }
 
-// Columns of a row between zeros, the largest kernel's size of them on either side.
-constexpr int64_t depthwise_padded(int64_t width) { return width + 2 * 7; }
+// Tiles of a task of dweight: neighbours share the lines of a map, and their sums stay in the L2 cache.
+constexpr int64_t kDepthwiseTileGroup = 16;
 
-// Scratch of `weight_parts`: vectors of a tile's channels, for a ring of rows of x and a row of dy.
-constexpr int64_t depthwise_scratch(int64_t kernel_size, int64_t width) {
-  return (kernel_size + 1) * depthwise_padded(width);
+constexpr int64_t depthwise_tile_groups(int64_t tiles) {
+  return (tiles + kDepthwiseTileGroup - 1) / kDepthwiseTileGroup;
 }
 
 template <typename S, typename A>
@@ -46,9 +45,9 @@ struct DepthwiseKernels {
   // dx: tasks of images x pairs of rows of x. weights: flipped at a stride of 1.
   void (*input_gradient)(const Arguments&, const A* weights, int64_t first, int64_t last);
 
-  // The parts of dweight -> partial [tiles, images x bands, K K, tile_width]: tasks of tiles x images x bands of x.
-  // scratch: [depthwise_scratch(K, W), tile_width], aligned to 64 bytes.
-  void (*weight_parts)(const Arguments&, A* partial, A* scratch, int64_t first, int64_t last);
+  // The parts of dweight -> partial [images x bands, tiles, K K, tile_width]: tasks of images x bands of y x groups of
+  // tiles. x and dy: as above.
+  void (*weight_parts)(const Arguments&, A* partial, int64_t first, int64_t last);
 
   // dweight and dcentre from the parts, of tiles [first, last).
   void (*sum_parts)(const Arguments&, const A* partial, int64_t first, int64_t last);

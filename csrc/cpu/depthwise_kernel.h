@@ -1,13 +1,13 @@
 // The CPU kernels of the depthwise convolution (math/depthwise.h), for one instruction set: isa/*.cpp include this file
 // with PUMLC_ISA naming a namespace and the compiler's target set.
 //
-// depthwise_blocks.h makes y and dx, depthwise_rows.h dweight.
+// depthwise_blocks.h makes y and dx, depthwise_weight_blocks.h dweight.
 #include <algorithm>
 
 #include "../math/depthwise.h"
 #include "depthwise.h"
 #include "depthwise_blocks.h"
-#include "depthwise_rows.h"
+#include "depthwise_weight_blocks.h"
 
 namespace pumlc::cpu::PUMLC_ISA {
 
@@ -78,56 +78,48 @@ void depthwise_input_gradient(const DepthwiseArguments<S, A>& a, const A* weight
   });
 }
 
-// Adds the part of dweight [K K, lanes] of rows [begin, end) of dy; scratch as for weight_parts.
-template <int K, int kStride, typename S, typename A>
-void add_weight_part(const Image<const S>& x, const Image<const S>& dy, int64_t begin, int64_t end, int64_t tile_width,
-                     A* scratch, A* part) {
-  using Taps = math::OutputTaps<K, kStride>;
-  A* const upstream = scratch;
-  A* const ring_memory = scratch + depthwise_padded(x.width) * kLanes<A>;
-  Ring<S, A, K> source(x.data, x.height, x.width, x.channels, tile_width, ring_memory);
-  for (int64_t row = begin; row < end; ++row) {
-    source.bring(Taps::source_row(row, 0), Taps::source_row(row, K));
-    source.copy_row(dy.data + row * dy.width * dy.channels, dy.channels, tile_width, dy.width, upstream);
-    add_dweight<K, kStride>(source, upstream, row, dy.width, part);
-  }
-}
-
 template <typename S, typename A>
-void depthwise_weight_parts(const DepthwiseArguments<S, A>& a, A* partial, A* scratch, int64_t first, int64_t last) {
+void depthwise_weight_parts(const DepthwiseArguments<S, A>& a, A* partial, int64_t first, int64_t last) {
   with_sizes(a, [&](auto kernel_size, auto stride) {
-    constexpr int64_t kPart = int64_t{kernel_size} * kernel_size * kLanes<A>;
-    const int64_t bands = depthwise_bands(a.height);
-    const Tiles<A> tiles(a.channels);
+    using Taps = math::OutputTaps<kernel_size, stride>;
+    constexpr int64_t kNumbers = int64_t{kernel_size} * kernel_size * kLanes<A>;  // of a tile
+    const int64_t bands = depthwise_bands(a.out_height);
+    const int64_t tiles = Tiles<A>(a.channels).count;
+    const int64_t groups = depthwise_tile_groups(tiles);
     for (int64_t index = first; index < last; ++index) {
-      const int64_t image = index / bands % a.batch;
-      const int64_t begin = index % bands * kDepthwiseBand;
-      const int64_t end = std::min(begin + kDepthwiseBand, a.height);
-      auto x = image_of(a.x, image, a.height, a.width, a.channels);
-      auto dy = image_of(a.dy, image, a.out_height, a.out_width, a.channels);
-      const int64_t channel = tiles.first_channel(index / bands / a.batch);
-      x.data += channel;
-      dy.data += channel;
-      A* const part = partial + index * kPart;
-      std::fill(part, part + kPart, A(0));
-      // a band begins at a multiple of the stride, and so does the part of dy that lies on it
-      add_weight_part<kernel_size, stride>(x, dy, begin / stride, (end + stride - 1) / stride, tiles.width(), scratch,
-                                           part);
+      const int64_t part = index / groups;
+      const int64_t begin = part % bands * kDepthwiseBand;
+      const int64_t end = std::min(begin + kDepthwiseBand, a.out_height);
+      const auto x = image_of(a.x, part / bands, a.height, a.width, a.channels);
+      const auto dy = image_of(a.dy, part / bands, a.out_height, a.out_width, a.channels);
+      const int64_t first_tile = index % groups * kDepthwiseTileGroup;
+      const int64_t last_tile = std::min(first_tile + kDepthwiseTileGroup, tiles);
+      const int64_t numbers = (last_tile - first_tile) * kNumbers;
+      A* __restrict__ const sums = partial + (part * tiles + first_tile) * kNumbers;
+      std::fill(sums, sums + numbers, A(0));
+      for (int64_t row = begin; row < end; row += kBlockRows) {
+        // apart, so that no sum has many terms: in a row, in its blocks, and in a band
+        alignas(64) A of_rows[kDepthwiseTileGroup * kNumbers];
+        std::fill(of_rows, of_rows + numbers, A(0));
+        for (int64_t column = 0; column < dy.width; column += kBlockColumns<Taps>)
+          add_weight_blocks<Taps>(x, dy, row, column, first_tile, last_tile, of_rows);
+        for (int64_t i = 0; i < numbers; ++i) sums[i] += of_rows[i];
+      }
     }
   });
 }
 
-// partial [tiles, parts, K K, lanes] -> dweight [C, K, K] and dcentre [C] of tiles [first, last): in double, in the
+// partial [parts, tiles, K K, lanes] -> dweight [C, K, K] and dcentre [C] of tiles [first, last): in double, in the
 // order of the parts.
 template <typename S, typename A>
 void depthwise_sum_parts(const DepthwiseArguments<S, A>& a, const A* partial, int64_t first, int64_t last) {
   const int64_t taps = int64_t{a.kernel_size} * a.kernel_size;
-  const int64_t parts = a.batch * depthwise_bands(a.height);
+  const int64_t parts = a.batch * depthwise_bands(a.out_height);
   const Tiles<A> tiles(a.channels);
   for (int64_t tile = first; tile < last; ++tile) {
     double sums[7 * 7 * kLanes<A>] = {};
     for (int64_t part = 0; part < parts; ++part) {
-      const A* __restrict__ from = partial + (tile * parts + part) * taps * kLanes<A>;
+      const A* __restrict__ from = partial + (part * tiles.count + tile) * taps * kLanes<A>;
       for (int64_t k = 0; k < taps * kLanes<A>; ++k) sums[k] += from[k];
     }
     const int64_t first_channel = tiles.first_channel(tile);

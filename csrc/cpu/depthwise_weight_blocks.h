@@ -1,0 +1,89 @@
+// The weight gradient of a depthwise convolution on the CPU, for one instruction set, block by block of dy.
+//
+// The gradients of a block stay in registers while the sources of its window pass by, as the sums do where y is made;
+// the taps of the two kernel rows that a source row belongs to are summed in registers, too.
+#pragma once
+
+#include "depthwise_window.h"
+
+namespace pumlc::cpu::PUMLC_ISA {
+
+// Adds to sums [last - first, K, K, lanes] of tiles [first, last) what the block of dy that begins at `row` and
+// `column` gives to dweight. Of a position a vector is read, however few channels there are.
+template <typename Taps, typename S, typename A>
+__attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const Image<const S> dy, int64_t row,
+                                                 int64_t column, int64_t first, int64_t last, A* sums) {
+  constexpr int K = Taps::kSize;
+  constexpr int kColumns = kBlockColumns<Taps>;
+  const Tiles<A> tiles(x.channels);
+  const Block<Taps> block(x, dy, row, column);
+  const Rectangle sources_below = block.sources_below(x, dy.width);
+  const Rectangle gradients_below = block.targets_below(dy.height);
+
+  const auto add = [&](int64_t tile, auto guarded) PUMLC_LAMBDA_INLINE {
+    constexpr bool kGuarded = decltype(guarded)::value;  // some of the columns or of the rows are outside of the maps
+    const int64_t channel = tiles.first_channel(tile);
+    A* const of_tile = sums + (tile - first) * K * K * kLanes<A>;
+    prefetch(x, sources_below, channel);
+    prefetch(dy, gradients_below, channel);
+
+    Vector<A> gradients[kBlockRows][kColumns];
+    const S* const from = dy.data + channel + row * dy.pitch() + column * dy.channels;
+    unroll<kBlockRows * kColumns>([&](auto i) PUMLC_LAMBDA_INLINE {
+      constexpr int kRow = i / kColumns;
+      constexpr int kColumn = i % kColumns;
+      const S* at = from + kRow * dy.pitch() + kColumn * dy.channels;
+      if constexpr (kGuarded) at = kRow < block.rows && kColumn < block.columns ? at : kZeros<S, A>;
+      Vector<A> gradient;
+      load<A>(at, gradient);
+      gradients[kRow][kColumn] = gradient;
+    });
+
+    block.with_source_rows([&](int64_t r, int64_t until, auto of_first, auto of_second) PUMLC_LAMBDA_INLINE {
+      constexpr bool kFirst = decltype(of_first)::value;
+      constexpr bool kSecond = decltype(of_second)::value;
+      for (; r < until; ++r) {
+        const S* const window = x.data + channel + r * x.pitch() + block.window_begin * x.channels;
+        Vector<A> of_taps[kBlockRows][K];
+        unroll<K>([&](auto k) PUMLC_LAMBDA_INLINE { of_taps[0][k] = of_taps[1][k] = Vector<A>{}; });
+        unroll<Block<Taps>::kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
+          const S* at = window + i * x.channels;
+          if constexpr (kGuarded) {
+            const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(x.width);
+            at = is_there ? at : kZeros<S, A>;
+          }
+          Vector<A> value;
+          load<A>(at, value);
+          unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
+            constexpr int kTap = Taps::tap(i, t);
+            if constexpr (kTap >= 0 && kTap < K) {
+              if constexpr (kFirst) of_taps[0][kTap] += value * gradients[0][t];
+              if constexpr (kSecond) of_taps[1][kTap] += value * gradients[1][t];
+            }
+          });
+        });
+        const auto add_to = [&](int64_t k_row, const auto& taps) PUMLC_LAMBDA_INLINE {
+          unroll<K>([&](auto k) PUMLC_LAMBDA_INLINE {
+            Vector<A> sum;
+            A* const to = of_tile + (k_row * K + k) * kLanes<A>;
+            std::memcpy(&sum, to, sizeof(sum));
+            sum += taps[k];
+            std::memcpy(to, &sum, sizeof(sum));
+          });
+        };
+        if constexpr (kFirst) add_to(Taps::row_tap(r, row), of_taps[0]);
+        if constexpr (kSecond) add_to(Taps::row_tap(r, row + 1), of_taps[1]);
+      }
+    });
+  };
+  // as in make_blocks
+  constexpr bool kFast = kVectorBytes >= 32 && std::is_same_v<A, float>;
+  const bool is_whole = block.is_window_inside && block.rows == kBlockRows && block.columns == kColumns;
+  if (kFast && is_whole) {
+    for (int64_t tile = first; tile < last; ++tile) add(tile, std::bool_constant<!kFast>());
+  } else {
+    for (int64_t tile = first; tile < last; ++tile) add(tile, std::true_type());
+  }
+}
+
+}  // namespace pumlc::cpu::PUMLC_ISA
