@@ -2,11 +2,15 @@
 
 ``eager`` is the better layout's time of torch.nn.functional.conv2d with as many groups as channels, and of cuDNN's and
 torch's own kernels on a GPU; the providers named beside it tell which is which.
+
+Maps come from memory on a CPU, too, as those of a network do: calls take turns on more of them than a cache holds. One
+map again and again says little: whether its output finds a place in the cache depends on the heap's history.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +19,8 @@ from torch import Tensor
 
 from bench.counts import DTYPE_BYTES, FORWARD, FORWARD_AND_BACKWARD, OPERATORS, DepthwiseShape
 from bench.providers import copies_to_leave_the_cache, on_gpu, time_all
-from bench.timing import Report, Row, Timing, copy_bandwidth
+from bench.timing import Report, Row, Timing, copy_bandwidth, time_in_turn
+from pumlc.engine.host_memory import keep_freed_memory
 from pumlc.ops import depthwise_conv2d, reference
 from tests.cases import assert_as_exact_as_eager
 
@@ -95,7 +100,9 @@ def prove_equal(inputs: Inputs, functions: dict[str, tuple[Callable, bool]], str
 
 
 def run(report: Report) -> None:
-    """Prove and measure every shape and dtype; on a CPU float32 alone."""
+    """Prove and measure every shape and dtype; on a CPU float32 alone, in a process that keeps its memory from now on."""
+    if report.device.type == "cpu":
+        keep_freed_memory()  # as in training; else pages are cleared for some outputs and not for others
     ceiling = copy_bandwidth(report.device)
     for shape in OPERATOR.shapes:
         for dtype in DTYPE_BYTES if report.device.type == "cuda" else ("float32",):
@@ -105,10 +112,11 @@ def run(report: Report) -> None:
 
 def measure(report: Report, shape: DepthwiseShape, dtype: str, ceiling: float) -> None:
     """Add the rows of one shape and dtype; ``ceiling``: bytes per second of a copy."""
+    torch.compiler.reset()  # it goes on without compiling after eight versions of one function
     torch.manual_seed(0)
     map_bytes = shape.batch * shape.channels * shape.size**2 * DTYPE_BYTES[dtype]
     is_gpu = report.device.type == "cuda"
-    copies = copies_to_leave_the_cache(map_bytes) if is_gpu else 1
+    copies = copies_to_leave_the_cache(map_bytes)
     inputs = [make_inputs(shape, getattr(torch, dtype), report.device) for _ in range(copies)]
     contiguous = [as_contiguous(one) for one in inputs]
     functions = providers(shape.stride, report.device)
@@ -145,8 +153,13 @@ def time_providers(
     device: torch.device,
 ) -> dict[str, Timing]:
     """Each provider on maps of its layout."""
+    own_inputs = {name: inputs if functions[name][1] else contiguous for name in calls}
     if device.type == "cuda":
-        own_inputs = {name: inputs if functions[name][1] else contiguous for name in calls}
         return {name: time_all({name: call}, own_inputs[name], device)[name] for name, call in calls.items()}
-    bound = {name: partial(call, *(inputs if functions[name][1] else contiguous)[0]) for name, call in calls.items()}
-    return time_all({name: lambda *_, f=call: f() for name, call in bound.items()}, inputs, device)
+    return time_in_turn({name: on_each_in_turn(call, own_inputs[name]) for name, call in calls.items()})
+
+
+def on_each_in_turn(function: Callable, inputs: list[Inputs]) -> Callable[[], object]:
+    """A function without arguments that takes the next of the inputs at each call."""
+    turn = itertools.cycle(inputs)
+    return lambda: function(*next(turn))

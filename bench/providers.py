@@ -13,7 +13,8 @@ from bench.counts import DTYPE_BYTES, FORWARD, FORWARD_AND_BACKWARD, Operator
 from bench.timing import Report, Row, Timing, copy_bandwidth, peak_memory, time_graph, time_in_turn, time_launches
 from tests.cases import assert_as_exact_as_eager
 
-L2_BYTES = 64 << 20
+CACHE_BYTES = 64 << 20
+"""No less than the L2 cache of a GPU, or what a few cores have of a processor's L3."""
 MOST_COPIES = 64
 """Small shapes stay in the cache: they are bound by the launch, and a longer graph takes longer to make."""
 
@@ -44,6 +45,7 @@ def run(report: Report, benchmark: Benchmark) -> None:
 
 def measure(report: Report, benchmark: Benchmark, shape, dtype: str, providers: dict, ceiling: float) -> None:
     """Add the rows of one shape and dtype; ``ceiling``: bytes per second of a copy."""
+    torch.compiler.reset()  # it goes on without compiling after eight versions of one function
     torch.manual_seed(0)
     make = partial(benchmark.make_inputs, shape, getattr(torch, dtype), report.device)
     inputs = [make()]
@@ -114,9 +116,9 @@ def prove_equal(tensors: tuple[Tensor, ...], upstream: Tensor | None, providers:
 
 
 def copies_to_leave_the_cache(size: int) -> int:
-    """How many inputs of so many bytes are together larger than the L2 cache of a GPU, so that each is read from
-    memory; or the most."""
-    return min(MOST_COPIES, max(2, -(-2 * L2_BYTES // size)))
+    """How many inputs of so many bytes are together larger than the last cache, so that each is read from memory; or the
+    most."""
+    return min(MOST_COPIES, max(2, -(-2 * CACHE_BYTES // size)))
 
 
 def time_all(functions: dict, inputs: list[tuple], device: torch.device) -> dict[str, Timing]:

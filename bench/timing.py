@@ -127,12 +127,19 @@ def copy_bandwidth(device: torch.device, size: int = 1 << 29) -> float:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = (
-        re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if platform.system() == "Linux" else None
-    )
-    # processors of one model name differ in what they can do: the kernels that run here name it
+    # processors of one model name differ in what they can do: the kernels that run here and the family name it
     kernels = build_info()["cpu_instruction_set"]
-    return f"{model[1] if model else platform.machine()}, {kernels}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {kernels}, {torch.get_num_threads()} threads"
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model that Linux names, with the family where it names one (AMD EPYC: 25 is Zen 3 and 4, 26 is Zen 5), or
+    else the kind of machine."""
+    text = cpuinfo.read_text() if platform.system() == "Linux" else ""
+    model, family = (re.search(rf"^{key}\s*: (.+)", text, re.MULTILINE) for key in ("model name", "cpu family"))
+    if model is None:
+        return platform.machine()
+    return f"{model[1]} (family {family[1]})" if family else model[1]
 
 
 def append_rows(path: Path, device: torch.device, rows: Iterable[dict]) -> None:
