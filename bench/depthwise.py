@@ -100,7 +100,7 @@ def prove_equal(inputs: Inputs, functions: dict[str, tuple[Callable, bool]], str
 
 
 def run(report: Report) -> None:
-    """Prove and measure every shape and dtype; on a CPU float32 alone, in a process that keeps its memory from now on."""
+    """Prove and measure every shape and dtype; on a CPU float32 alone, and the process keeps its memory after it."""
     if report.device.type == "cpu":
         keep_freed_memory()  # as in training; else pages are cleared for some outputs and not for others
     ceiling = copy_bandwidth(report.device)

@@ -116,8 +116,8 @@ def prove_equal(tensors: tuple[Tensor, ...], upstream: Tensor | None, providers:
 
 
 def copies_to_leave_the_cache(size: int) -> int:
-    """How many inputs of so many bytes are together larger than the last cache, so that each is read from memory; or the
-    most."""
+    """How many inputs of so many bytes are together larger than the last cache, so that each is read from memory; or
+    MOST_COPIES."""
     return min(MOST_COPIES, max(2, -(-2 * CACHE_BYTES // size)))
 
 
