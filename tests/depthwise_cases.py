@@ -64,6 +64,7 @@ CASES = (
     DepthwiseCase("tail of channels", (2, 44, 10, 11), 5, 1, 4),
     DepthwiseCase("heads within a vector", (2, 48, 9, 9), 3, 1, 16),
     DepthwiseCase("heads across vectors", (2, 96, 6, 7), 7, 1, 8),
+    DepthwiseCase("more channels than a task of dweight", (2, 280, 5, 6), 5, 1, 8),
     DepthwiseCase("contiguous", (2, 40, 11, 15), 5, 2, 5, torch.Tensor.contiguous),
     DepthwiseCase("sliced", (2, 32, 9, 10), 7, 1, 2, _every_second),
     DepthwiseCase("empty batch", (0, 16, 8, 8), 3, 1, 2),
