@@ -40,7 +40,8 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtensio
 sources = glob("csrc/*.cpp") + glob("csrc/cpu/**/*.cpp", recursive=True)
 macros = [("PUMLC_TORCH_VERSION", f'"{torch.__version__}"')]
 cxx_flags = ["-O3", "-fopenmp", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
-cxx_flags += ["-g0"]  # setuptools asks for debug information, of which the kernels' templates make 80 MB
+if "-g" not in os.environ.get("CFLAGS", ""):
+    cxx_flags.append("-g0")  # setuptools asks for debug information, of which the kernels' templates make 80 MB
 cxx_flags += [f"-isystem{path}" for path in include_paths()]  # no warnings from torch's headers
 if cuda_home:
     sources += glob("csrc/cuda/*.cpp") + glob("csrc/cuda/*.cu")

@@ -15,6 +15,9 @@ namespace {
 // Multiply-adds below which a second thread costs more than it gives.
 constexpr int64_t kGrain = 1 << 17;
 
+// Tasks of dweight for a thread, where there are channels enough: with one, the slowest thread would be waited for.
+constexpr int64_t kTasksOfAThread = 4;
+
 // Uninitialised memory for as long as the object lives.
 template <typename T>
 class Scratch {
@@ -45,7 +48,7 @@ struct Backend {
     const Scratch<A> weights = laid_out_weights(a, false);
     DepthwiseArguments<S, A> roomy = a;
     const Scratch<S> copy = with_room_behind(a, roomy.x, a.batch * a.height * a.width);
-    share(a.batch * depthwise_row_pairs(a.out_height), pair_work(a, a.out_width),
+    share(a.batch * depthwise_row_pairs(a.out_height), 2 * row_work(a, a.out_width),
           [&](int64_t first, int64_t last) { kernel.forward(roomy, weights.get(), gates.get(), first, last); });
   }
 
@@ -53,10 +56,11 @@ struct Backend {
   void backward(const DepthwiseArguments<S, A>& a) const {
     const auto& kernel = kernels().of<S>().depthwise;
     DepthwiseArguments<S, A> roomy = a;
-    const Scratch<S> dy = with_room_behind(a, roomy.dy, a.batch * a.out_height * a.out_width);
+    const bool is_dy_convolved = a.dx != nullptr || a.dweight != nullptr;
+    const Scratch<S> dy = with_room_behind(a, roomy.dy, is_dy_convolved ? a.batch * a.out_height * a.out_width : 0);
     if (a.dx != nullptr) {
       const Scratch<A> weights = laid_out_weights(a, a.stride == 1);
-      share(a.batch * depthwise_row_pairs(a.height), pair_work(a, a.width),
+      share(a.batch * depthwise_row_pairs(a.height), 2 * row_work(a, a.width),
             [&](int64_t first, int64_t last) { kernel.input_gradient(roomy, weights.get(), first, last); });
     }
     if (a.dweight != nullptr) {
@@ -66,8 +70,10 @@ struct Backend {
       const int64_t numbers = parts * taps * kernel.tile_width;  // of a tile's parts
       const Scratch<A> partial(tiles(a) * numbers);
       const int64_t rows = std::min(kDepthwiseBand, a.out_height);
-      share(parts * depthwise_tile_groups(tiles(a)), pair_work(a, a.out_width) / 2 * rows,
-            [&](int64_t first, int64_t last) { kernel.weight_parts(roomy, partial.get(), first, last); });
+      const int64_t wanted = kTasksOfAThread * at::get_num_threads();
+      const int64_t groups = depthwise_tile_groups(tiles(a), (wanted + parts - 1) / std::max<int64_t>(parts, 1));
+      share(parts * groups, rows * row_work(a, a.out_width) / groups,
+            [&](int64_t first, int64_t last) { kernel.weight_parts(roomy, partial.get(), groups, first, last); });
       share(tiles(a), numbers, [&](int64_t first, int64_t last) { kernel.sum_parts(a, partial.get(), first, last); });
     }
     if (a.dshift != nullptr) global_backward(a);
@@ -128,10 +134,10 @@ struct Backend {
     return copy;
   }
 
-  // Multiply-adds of two rows.
+  // Multiply-adds of a row.
   template <typename S, typename A>
-  static int64_t pair_work(const DepthwiseArguments<S, A>& a, int64_t width) {
-    return 2 * width * a.kernel_size * a.kernel_size * a.channels;
+  static int64_t row_work(const DepthwiseArguments<S, A>& a, int64_t width) {
+    return width * a.kernel_size * a.kernel_size * a.channels;
   }
 
   // Calls f(first, last) for ranges of tasks of `work` multiply-adds each.

@@ -20,11 +20,14 @@ constexpr int64_t kDepthwiseBand = 28;
 
 constexpr int64_t depthwise_bands(int64_t rows) { return (rows + kDepthwiseBand - 1) / kDepthwiseBand; }
 
-// Tiles of a task of dweight: neighbours share the lines of a map, and their sums stay in the L2 cache.
+// The most tiles of a task of dweight: neighbours share the lines of a map, and their sums stay in the L2 cache.
 constexpr int64_t kDepthwiseTileGroup = 16;
 
-constexpr int64_t depthwise_tile_groups(int64_t tiles) {
-  return (tiles + kDepthwiseTileGroup - 1) / kDepthwiseTileGroup;
+// Groups of as equal numbers of tiles as can be, so many that there are `tasks` of them, or pairs: the first tile of a
+// group is group * tiles / groups.
+constexpr int64_t depthwise_tile_groups(int64_t tiles, int64_t tasks) {
+  return std::max<int64_t>(
+      {1, (tiles + kDepthwiseTileGroup - 1) / kDepthwiseTileGroup, std::min(tasks, (tiles + 1) / 2)});
 }
 
 template <typename S, typename A>
@@ -47,7 +50,7 @@ struct DepthwiseKernels {
 
   // The parts of dweight -> partial [images x bands, tiles, K K, tile_width]: tasks of images x bands of y x groups of
   // tiles. x and dy: as above.
-  void (*weight_parts)(const Arguments&, A* partial, int64_t first, int64_t last);
+  void (*weight_parts)(const Arguments&, A* partial, int64_t groups, int64_t first, int64_t last);
 
   // dweight and dcentre from the parts, of tiles [first, last).
   void (*sum_parts)(const Arguments&, const A* partial, int64_t first, int64_t last);

@@ -78,8 +78,7 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
   // a processor reads a line before it writes into it
   const Rectangle targets_below = block.targets_below(target.height);
 
-  const auto make = [&](int64_t tile, auto guarded) PUMLC_LAMBDA_INLINE {
-    constexpr bool kGuarded = decltype(guarded)::value;  // some of the source columns are outside of the map
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
     const int64_t channel = tiles.first_channel(tile);
     const A* const of_tile = weights + tile * K * K * kLanes<A>;
     prefetch(source, sources_below, channel);
@@ -96,13 +95,10 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
         const A* const of_first = of_tile + Taps::row_tap(r, row) * K * kLanes<A>;
         const A* const of_second = of_tile + Taps::row_tap(r, row + 1) * K * kLanes<A>;
         unroll<Block<Taps>::kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
-          const S* at = window + i * source.channels;
-          if constexpr (kGuarded) {
-            const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(source.width);
-            at = is_there ? at : kZeros<S, A>;
-          }
+          // asked of every column: a version for blocks that need not ask is no faster, and as much code again
+          const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(source.width);
           Vector<A> value;
-          load<A>(at, value);
+          load<A>(is_there ? window + i * source.channels : kZeros<S, A>, value);
           unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
             constexpr int kTap = Taps::tap(i, t);
             if constexpr (kTap >= 0 && kTap < K) {
@@ -142,13 +138,6 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
         store_some<A>(copy, target.channels, to + r * target.pitch() + t * target.channels);
       });
     }
-  };
-  // the second version is for speed alone, and not compiled for what nobody waits for
-  constexpr bool kFast = kVectorBytes >= 32 && std::is_same_v<A, float>;
-  if (kFast && block.is_window_inside) {
-    for (int64_t tile = 0; tile < tiles.count; ++tile) make(tile, std::bool_constant<!kFast>());
-  } else {
-    for (int64_t tile = 0; tile < tiles.count; ++tile) make(tile, std::true_type());
   }
 }
 

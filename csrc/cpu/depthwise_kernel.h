@@ -79,21 +79,21 @@ void depthwise_input_gradient(const DepthwiseArguments<S, A>& a, const A* weight
 }
 
 template <typename S, typename A>
-void depthwise_weight_parts(const DepthwiseArguments<S, A>& a, A* partial, int64_t first, int64_t last) {
+void depthwise_weight_parts(const DepthwiseArguments<S, A>& a, A* partial, int64_t groups, int64_t first,
+                            int64_t last) {
   with_sizes(a, [&](auto kernel_size, auto stride) {
     using Taps = math::OutputTaps<kernel_size, stride>;
     constexpr int64_t kNumbers = int64_t{kernel_size} * kernel_size * kLanes<A>;  // of a tile
     const int64_t bands = depthwise_bands(a.out_height);
     const int64_t tiles = Tiles<A>(a.channels).count;
-    const int64_t groups = depthwise_tile_groups(tiles);
     for (int64_t index = first; index < last; ++index) {
       const int64_t part = index / groups;
       const int64_t begin = part % bands * kDepthwiseBand;
       const int64_t end = std::min(begin + kDepthwiseBand, a.out_height);
       const auto x = image_of(a.x, part / bands, a.height, a.width, a.channels);
       const auto dy = image_of(a.dy, part / bands, a.out_height, a.out_width, a.channels);
-      const int64_t first_tile = index % groups * kDepthwiseTileGroup;
-      const int64_t last_tile = std::min(first_tile + kDepthwiseTileGroup, tiles);
+      const int64_t first_tile = index % groups * tiles / groups;
+      const int64_t last_tile = (index % groups + 1) * tiles / groups;
       const int64_t numbers = (last_tile - first_tile) * kNumbers;
       A* __restrict__ const sums = partial + (part * tiles + first_tile) * kNumbers;
       std::fill(sums, sums + numbers, A(0));

@@ -1,7 +1,9 @@
 // The weight gradient of a depthwise convolution on the CPU, for one instruction set, block by block of dy.
 //
-// The gradients of a block stay in registers while the sources of its window pass by, as the sums do where y is made;
-// the taps of the two kernel rows that a source row belongs to are summed in registers, too.
+// The gradients of a block stay in registers (where there are 32 of them) while the sources of its window pass by, as
+// the sums do where y is made; the taps of the two kernel rows that a source row belongs to are summed in registers,
+// too. Where a row ends within a block, gradients of 0 meet sources: one that is not finite reaches the row's other
+// taps.
 #pragma once
 
 #include "depthwise_window.h"
@@ -20,8 +22,7 @@ __attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const I
   const Rectangle sources_below = block.sources_below(x, dy.width);
   const Rectangle gradients_below = block.targets_below(dy.height);
 
-  const auto add = [&](int64_t tile, auto guarded) PUMLC_LAMBDA_INLINE {
-    constexpr bool kGuarded = decltype(guarded)::value;  // some of the columns or of the rows are outside of the maps
+  for (int64_t tile = first; tile < last; ++tile) {
     const int64_t channel = tiles.first_channel(tile);
     A* const of_tile = sums + (tile - first) * K * K * kLanes<A>;
     prefetch(x, sources_below, channel);
@@ -32,10 +33,9 @@ __attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const I
     unroll<kBlockRows * kColumns>([&](auto i) PUMLC_LAMBDA_INLINE {
       constexpr int kRow = i / kColumns;
       constexpr int kColumn = i % kColumns;
-      const S* at = from + kRow * dy.pitch() + kColumn * dy.channels;
-      if constexpr (kGuarded) at = kRow < block.rows && kColumn < block.columns ? at : kZeros<S, A>;
+      const bool is_there = kRow < block.rows && kColumn < block.columns;
       Vector<A> gradient;
-      load<A>(at, gradient);
+      load<A>(is_there ? from + kRow * dy.pitch() + kColumn * dy.channels : kZeros<S, A>, gradient);
       gradients[kRow][kColumn] = gradient;
     });
 
@@ -47,13 +47,9 @@ __attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const I
         Vector<A> of_taps[kBlockRows][K];
         unroll<K>([&](auto k) PUMLC_LAMBDA_INLINE { of_taps[0][k] = of_taps[1][k] = Vector<A>{}; });
         unroll<Block<Taps>::kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
-          const S* at = window + i * x.channels;
-          if constexpr (kGuarded) {
-            const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(x.width);
-            at = is_there ? at : kZeros<S, A>;
-          }
+          const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(x.width);
           Vector<A> value;
-          load<A>(at, value);
+          load<A>(is_there ? window + i * x.channels : kZeros<S, A>, value);
           unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
             constexpr int kTap = Taps::tap(i, t);
             if constexpr (kTap >= 0 && kTap < K) {
@@ -75,14 +71,6 @@ __attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const I
         if constexpr (kSecond) add_to(Taps::row_tap(r, row + 1), of_taps[1]);
       }
     });
-  };
-  // as in make_blocks
-  constexpr bool kFast = kVectorBytes >= 32 && std::is_same_v<A, float>;
-  const bool is_whole = block.is_window_inside && block.rows == kBlockRows && block.columns == kColumns;
-  if (kFast && is_whole) {
-    for (int64_t tile = first; tile < last; ++tile) add(tile, std::bool_constant<!kFast>());
-  } else {
-    for (int64_t tile = first; tile < last; ++tile) add(tile, std::true_type());
   }
 }
 

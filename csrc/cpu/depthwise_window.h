@@ -16,8 +16,8 @@ namespace pumlc::cpu::PUMLC_ISA {
 
 constexpr int kBlockRows = kDepthwiseBlockRows;
 
-// Of 32 registers, 14 for the targets leave room for two kernel rows of 7; where there are 16, these come from memory.
-// 7 divides the widths of 448 and 224 pixels at every depth.
+// Of 32 registers, 14 for the targets leave room for two kernel rows of 7; where there are 16, one of both is in
+// memory. 7 divides the widths of 448 and 224 pixels at every depth.
 template <typename Taps>
 constexpr int kBlockColumns = Taps::kBlockStep == 1 ? 7
                               : kVectorBytes == 64  ? 8
@@ -80,7 +80,6 @@ struct Block {
   int64_t rows;
   int64_t columns;
   int64_t window_begin;  // of kWindow source columns, some of which may be outside of the image
-  bool is_window_inside;
   // Source rows that exist: [first_row, both) belong to the first row of the block alone, [both, end) to both, and
   // [end, last_row) to the second alone.
   int64_t first_row;
@@ -95,7 +94,6 @@ struct Block {
         rows(std::min<int64_t>(kBlockRows, target.height - row)),
         columns(std::min<int64_t>(kColumns, target.width - column)),
         window_begin(Taps::window_begin(column)),
-        is_window_inside(window_begin >= 0 && window_begin + kWindow <= source.width),
         first_row(std::max<int64_t>(Taps::first_source_row(row), 0)),
         end(std::min(Taps::last_source_row(row) + 1, source.height)) {
     both = rows == kBlockRows ? std::max<int64_t>(Taps::first_source_row(row + 1), 0) : end;
