@@ -91,14 +91,9 @@ __attribute__((noinline)) void make_blocks(const Image<const S> source, const Im
       constexpr bool kFirst = decltype(to_first)::value;
       constexpr bool kSecond = decltype(to_second)::value;
       for (; r < until; ++r) {
-        const S* const window = source.data + channel + r * source.pitch() + block.window_begin * source.channels;
         const A* const of_first = of_tile + Taps::row_tap(r, row) * K * kLanes<A>;
         const A* const of_second = of_tile + Taps::row_tap(r, row + 1) * K * kLanes<A>;
-        unroll<Block<Taps>::kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
-          // asked of every column: a version for blocks that need not ask is no faster, and as much code again
-          const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(source.width);
-          Vector<A> value;
-          load<A>(is_there ? window + i * source.channels : kZeros<S, A>, value);
+        block.template with_sources<A>(source, r, channel, [&](auto i, const Vector<A>& value) PUMLC_LAMBDA_INLINE {
           unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
             constexpr int kTap = Taps::tap(i, t);
             if constexpr (kTap >= 0 && kTap < K) {

@@ -43,13 +43,9 @@ __attribute__((noinline)) void add_weight_blocks(const Image<const S> x, const I
       constexpr bool kFirst = decltype(of_first)::value;
       constexpr bool kSecond = decltype(of_second)::value;
       for (; r < until; ++r) {
-        const S* const window = x.data + channel + r * x.pitch() + block.window_begin * x.channels;
         Vector<A> of_taps[kBlockRows][K];
         unroll<K>([&](auto k) PUMLC_LAMBDA_INLINE { of_taps[0][k] = of_taps[1][k] = Vector<A>{}; });
-        unroll<Block<Taps>::kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
-          const bool is_there = static_cast<uint64_t>(block.window_begin + i) < static_cast<uint64_t>(x.width);
-          Vector<A> value;
-          load<A>(is_there ? window + i * x.channels : kZeros<S, A>, value);
+        block.template with_sources<A>(x, r, channel, [&](auto i, const Vector<A>& value) PUMLC_LAMBDA_INLINE {
           unroll<kColumns>([&](auto t) PUMLC_LAMBDA_INLINE {
             constexpr int kTap = Taps::tap(i, t);
             if constexpr (kTap >= 0 && kTap < K) {

@@ -108,6 +108,19 @@ struct Block {
     f(std::max<int64_t>(end, 0), last_row, std::false_type(), std::true_type());
   }
 
+  // Calls f(i, value) for the columns of the window in source row r: the vector of channels from `channel` on, or zeros
+  // where there is no such column. All are asked: a version for blocks that need not ask is no faster.
+  template <typename A, typename S, typename F>
+  PUMLC_INLINE void with_sources(const Image<S>& source, int64_t r, int64_t channel, const F& f) const {
+    const S* const window = source.data + channel + r * source.pitch() + window_begin * source.channels;
+    unroll<kWindow>([&](auto i) PUMLC_LAMBDA_INLINE {
+      const bool is_there = static_cast<uint64_t>(window_begin + i) < static_cast<uint64_t>(source.width);
+      Vector<A> value;
+      load<A>(is_there ? window + i * source.channels : kZeros<std::remove_const_t<S>, A>, value);
+      f(i, value);
+    });
+  }
+
   // Sources that the block below needs and this one does not; a column belongs to one block of a row alone.
   template <typename S>
   Rectangle sources_below(const Image<S>& source, int64_t target_width) const {
